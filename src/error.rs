@@ -1,0 +1,149 @@
+//! Everything that can go wrong, and the one table that words it.
+
+use std::{borrow::Cow, time::Duration};
+
+use http::StatusCode;
+
+/// What went wrong. [`Error::wire`] gives the status and `errcode`, `Display` the sentence for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The body is no JSON at all.
+    #[error("The request body is not JSON. Send a JSON object.")]
+    NotJson,
+    /// The body is JSON of another shape than the one asked for.
+    #[error("{0}")]
+    BadJson(Cow<'static, str>),
+    /// A required key is absent.
+    #[error("The key {0} is missing.")]
+    MissingParam(&'static str),
+    /// A value breaks its grammar.
+    #[error("{0}")]
+    InvalidParam(Cow<'static, str>),
+    /// The address is not a valid one.
+    #[error("This is not a valid address: {0}.")]
+    InvalidAddress(&'static str),
+    /// The body is larger than allowed.
+    #[error("The request body is too large. At most 64 KiB are taken.")]
+    TooLarge,
+    /// The rest of the request did not come in time.
+    #[error("The rest of the request did not arrive in time. Try again.")]
+    RequestTimeout,
+    /// No such path.
+    #[error("There is nothing at this path.")]
+    Unrecognized,
+    /// The path exists, not with this method.
+    #[error("This path does not take this method.")]
+    MethodNotAllowed,
+    /// The address belongs to an account here.
+    #[error("This address already belongs to an account. Log in, or reset the password.")]
+    InUse,
+    /// No account here has this address.
+    #[error("No account has this address. Check the spelling, or sign up.")]
+    NoAccount,
+    /// The operator does not admit this address.
+    #[error("This address is not allowed here. Use another one.")]
+    Denied,
+    /// Addresses of this medium can not be proved here.
+    #[error("This kind of address can not be used here.")]
+    MediumNotSupported,
+    /// Too much was asked in too short a time.
+    #[error("Too many requests. Wait a little, then try again.")]
+    Limited {
+        /// After how long the same request can succeed.
+        retry_after: Duration,
+    },
+    /// The code or link is not the right one.
+    #[error("This is not the right code. Type the code from the newest message.")]
+    TokenIncorrect,
+    /// The session, its link or its code has run out.
+    #[error("This code or link is no longer valid. Ask for a new message.")]
+    SessionExpired,
+    /// Nobody has shown the right code or link yet.
+    #[error("The address is not confirmed yet. Open the link in the message, or type its code.")]
+    SessionNotValidated,
+    /// No session for this `sid` and `client_secret`; never said of one half alone.
+    #[error("There is no such session. Ask for a new message.")]
+    NoValidSession,
+    /// The proof was given to another request, or to another user.
+    #[error("This confirmation was used for another request. Ask for a new message.")]
+    ProofSpent,
+    /// The same operation is under way in another request.
+    #[error("This confirmation is being used by another request. Try again in a moment.")]
+    ProofHeld,
+    /// A form of ours was sent from another site.
+    #[error("This form was not sent from this page. Open the link in the message again.")]
+    CrossSite,
+    /// The server can not do its work just now; the cause is for the log alone.
+    #[error("The server can not do this right now. Try again in a moment.")]
+    Unavailable(String),
+    /// A fault of ours; the cause is for the log alone.
+    #[error("Something went wrong on the server. Try again; if it goes on, tell the operator.")]
+    Internal(String),
+}
+
+/// The result of whatever may be refused.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whose words an error is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The Client-Server API.
+    Client,
+    /// The Identity Service API, and our own `submit_url`, which answers as that API does (MSC4183).
+    Identity,
+    /// Pages for people.
+    Page,
+}
+
+impl Error {
+    /// A value that breaks its grammar; `why` names the key and what to send instead.
+    pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::InvalidParam(why.into())
+    }
+
+    /// The HTTP status and the Matrix `errcode`: the only table of both.
+    #[must_use]
+    pub fn wire(&self, dialect: Dialect) -> (StatusCode, &'static str) {
+        let identity = dialect == Dialect::Identity;
+        let page = dialect == Dialect::Page;
+        match self {
+            Self::NotJson => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
+            Self::BadJson(_) => (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
+            Self::MissingParam(_) if identity => (StatusCode::BAD_REQUEST, "M_MISSING_PARAMS"),
+            Self::MissingParam(_) => (StatusCode::BAD_REQUEST, "M_MISSING_PARAM"),
+            Self::InvalidParam(_) => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            Self::InvalidAddress(_) if identity => (StatusCode::BAD_REQUEST, "M_INVALID_EMAIL"),
+            Self::InvalidAddress(_) => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
+            Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED"),
+            Self::InUse => (StatusCode::BAD_REQUEST, "M_THREEPID_IN_USE"),
+            Self::NoAccount => (StatusCode::BAD_REQUEST, "M_THREEPID_NOT_FOUND"),
+            Self::Denied => (StatusCode::FORBIDDEN, "M_THREEPID_DENIED"),
+            Self::MediumNotSupported => {
+                (StatusCode::BAD_REQUEST, "M_THREEPID_MEDIUM_NOT_SUPPORTED")
+            }
+            Self::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
+            Self::TokenIncorrect => (StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT"),
+            Self::SessionExpired if page => (StatusCode::GONE, "M_SESSION_EXPIRED"),
+            Self::SessionExpired => (StatusCode::BAD_REQUEST, "M_SESSION_EXPIRED"),
+            Self::SessionNotValidated => (StatusCode::BAD_REQUEST, "M_SESSION_NOT_VALIDATED"),
+            Self::NoValidSession => (StatusCode::NOT_FOUND, "M_NO_VALID_SESSION"),
+            Self::ProofSpent => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::ProofHeld => (StatusCode::CONFLICT, "M_UNKNOWN"),
+            Self::CrossSite => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
+        }
+    }
+
+    /// What the log should know of a fault that is not the caller's; `None` for refusals.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Client secrets and session ids; the only source of chance.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand::Rng;
+
+use crate::error::Error;
+
+/// Random bytes from the operating system's generator.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one source of chance"
+)]
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// A number in `0.0..1.0`, to spread retries.
+pub(crate) fn random_fraction() -> f64 {
+    f64::from(u32::from_le_bytes(random())) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// Whether `text` is 1 to 255 characters out of `[0-9a-zA-Z.=_-]`, the grammar that `client_secret` and `sid` share
+/// (Identity Service API, "Establishing associations").
+fn is_opaque_id(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".=_-".contains(&byte))
+}
+
+/// The secret that a client made up for a session: with the `sid` it addresses the session, alone it gives nothing.
+///
+/// `Debug` shows nothing of it, and it has no `Display`: it is never stored or logged as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientSecret(String);
+
+impl ClientSecret {
+    /// Takes a `client_secret` as a client sent it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] unless it is 1 to 255 ASCII characters out of `[0-9a-zA-Z.=_-]`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if is_opaque_id(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::invalid(
+                "client_secret must be 1 to 255 characters out of a-z A-Z 0-9 . = _ -",
+            ))
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("ClientSecret(…)")
+    }
+}
+
+/// Names a validation session: 144 random bits as 24 URL-safe characters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId([u8; SessionId::LENGTH]);
+
+impl SessionId {
+    /// Its length in bytes; three quarters of its length in characters.
+    pub(crate) const LENGTH: usize = 18;
+
+    /// A fresh one.
+    pub(crate) fn generate() -> Self {
+        Self(random())
+    }
+
+    /// Takes a `sid` as a client sent it. `Ok(None)` is a well-formed `sid` that this server can not have made.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] unless it is 1 to 255 ASCII characters out of `[0-9a-zA-Z.=_-]`.
+    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
+        if !is_opaque_id(text) {
+            return Err(Error::invalid(
+                "sid must be the one that requestToken answered",
+            ));
+        }
+        Ok(URL_SAFE_NO_PAD
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self))
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SessionId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_secrets_follow_the_grammar() {
+        for good in ["a", "0123.=_-Zz", &"x".repeat(255)] {
+            assert!(ClientSecret::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", &"x".repeat(256), "a b", "é", "a\n", "a:b", "a\0", "ａ"] {
+            assert!(
+                matches!(ClientSecret::parse(bad), Err(Error::InvalidParam(_))),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_id_reads_back_and_a_foreign_one_is_no_error() {
+        let sid = SessionId::generate();
+        assert_eq!(SessionId::parse(&sid.to_string()).unwrap(), Some(sid));
+        assert_eq!(sid.to_string().len(), 24);
+        assert_eq!(SessionId::parse("1234").unwrap(), None);
+        assert!(SessionId::parse("not a sid").is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let secret = ClientSecret::parse("hunter2").unwrap();
+        assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+}

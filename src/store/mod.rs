@@ -1,0 +1,343 @@
+//! What the rules ask of a store: the traits, and the values that go through them.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    clock::Timestamp,
+    error::Error,
+    keys::KeyId,
+    rate::Rate,
+    secret::SessionId,
+    session::{Lifetimes, MessageKind, Purpose, Session},
+    threepid::{Medium, Threepid},
+};
+
+/// Why a store could not do what it was asked. Nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Too many requests wait already, the disk is full, or the database does not answer: try again later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// A fault of ours, or a damaged database.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) => Self::Unavailable(cause),
+            StoreError::Failed(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+/// The result of a question to the store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A bucket that is counted in the store, and its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub(crate) key: [u8; 16],
+    pub(crate) rate: Rate,
+}
+
+/// One accepted `requestToken`, to be made durable in one transaction.
+#[derive(Clone, Debug)]
+pub struct NewRequest {
+    /// The name of the session, should a new one be needed.
+    pub(crate) sid: SessionId,
+    pub(crate) key_id: KeyId,
+    pub(crate) scope: [u8; 16],
+    pub(crate) secret_hash: [u8; 32],
+    pub(crate) purpose: Purpose,
+    pub(crate) threepid: Threepid,
+    pub(crate) user_id: Option<String>,
+    pub(crate) genuine: bool,
+    pub(crate) send_attempt: i64,
+    /// The `next_link`, sealed for this scope.
+    pub(crate) next_link: Option<Vec<u8>>,
+    pub(crate) message: MessageKind,
+    pub(crate) details: Details,
+    /// The bucket of the address.
+    pub(crate) address_bucket: Bucket,
+    /// How often one session may send.
+    pub(crate) session_rate: Rate,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) now: Timestamp,
+}
+
+/// What a message tells its reader about the request, as it is kept until the message is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
+    /// The network that the request came from, already shortened: `192.0.2.0/24`.
+    pub network: Option<String>,
+    /// The account that the message is about, if it is known.
+    pub user_id: Option<String>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requested {
+    /// A message is queued.
+    Accepted(SessionId),
+    /// The attempt was accepted before: nothing is queued or charged.
+    Repeated(SessionId),
+    /// A limit holds: nothing was changed. How long to wait.
+    Limited(Duration),
+}
+
+/// What a claim met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The proof is the caller's until the lease runs out.
+    Yes(Session),
+    /// Another operation, or this one in another request, holds it.
+    Held,
+    /// It was used before; whether by a request of the same digest.
+    Taken {
+        /// The digests are equal: the same request, repeated.
+        same_request: bool,
+    },
+    /// It is not validated, or over. The session as it is.
+    No(Option<Session>),
+}
+
+/// A claim on a proof: between it and `take` stands the call to the homeserver.
+#[derive(Clone, Debug)]
+pub struct NewClaim {
+    pub(crate) sid: SessionId,
+    /// Names the operation: a repetition of it continues the claim after its lease.
+    pub(crate) op_id: String,
+    /// The digest of endpoint, user and body.
+    pub(crate) digest: [u8; 32],
+    pub(crate) lease: Duration,
+    pub(crate) now: Timestamp,
+}
+
+/// Validation sessions.
+#[async_trait]
+pub trait Sessions: fmt::Debug + Send + Sync {
+    /// What [`Sessions::request`] would meet: the session of a repeated attempt, or a limit. Changes nothing.
+    async fn peek(
+        &self,
+        scope: [u8; 16],
+        send_attempt: i64,
+        bucket: Bucket,
+        code_tries: u32,
+        now: Timestamp,
+    ) -> StoreResult<Option<Requested>>;
+
+    /// Counts the buckets, ends a dead session of the same scope, opens or finds the session, claims the attempt and
+    /// queues the message, in one durable transaction.
+    ///
+    /// Of parallel callers with one scope and attempt exactly one is `Accepted`, and all get the same session.
+    async fn request(&self, request: NewRequest) -> StoreResult<Requested>;
+
+    /// The session of this name, over or not.
+    async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>>;
+
+    /// Counts one try at the session's code, and one at its address, and returns the session with that try counted.
+    ///
+    /// Of parallel callers no two see the same count. `Err` in the result is the address's limit; `None` if the code
+    /// can not be tried any more.
+    async fn count_try(
+        &self,
+        sid: SessionId,
+        bucket: Bucket,
+        code_tries: u32,
+        now: Timestamp,
+    ) -> StoreResult<Result<Option<Session>, Duration>>;
+
+    /// Marks a pending session validated and starts its life once more. `false` if it was not pending.
+    async fn mark_validated(
+        &self,
+        sid: SessionId,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> StoreResult<bool>;
+
+    /// Claims a validated session's proof for one operation. Of parallel callers exactly one gets it.
+    async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed>;
+
+    /// Uses up the proof that `op_id` claimed; the row stays as a tombstone. `false` if `op_id` holds no claim.
+    async fn take(&self, op_id: &str, now: Timestamp) -> StoreResult<bool>;
+
+    /// Gives the proof that `op_id` claimed back, after a certain refusal. `false` if `op_id` holds no claim.
+    async fn release(&self, op_id: &str) -> StoreResult<bool>;
+
+    /// Deletes a small step of what is over since before `before`: sessions and finished messages, and buckets that
+    /// are full at `now`. How many rows went.
+    async fn sweep(&self, before: Timestamp, now: Timestamp) -> StoreResult<usize>;
+
+    /// Whether the store can read and write.
+    async fn check(&self) -> StoreResult<()>;
+}
+
+/// A message of the outbox that a worker holds under a lease.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The row.
+    pub id: i64,
+    /// What it says.
+    pub kind: MessageKind,
+    /// Details of the request.
+    pub details: Details,
+    /// The attempt that queued it.
+    pub send_attempt: i64,
+    /// How often its delivery was tried, this time included.
+    pub deliveries: u32,
+    /// When it was asked for.
+    pub queued_at: Timestamp,
+    /// After which it would be useless.
+    pub useless_at: Timestamp,
+    /// The session it belongs to.
+    pub session: Session,
+}
+
+/// A row of the outbox as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OutboxEntry {
+    /// The row, by which `outbox retry` and `outbox drop` name it.
+    pub id: i64,
+    /// What it says.
+    pub kind: String,
+    /// To whom, masked.
+    pub to: String,
+    /// `queued`, `sending`, `sent`, `failed` or `dropped`.
+    pub state: &'static str,
+    /// How often its delivery was tried.
+    pub deliveries: u32,
+    /// When it was asked for, in milliseconds.
+    pub queued_at: Timestamp,
+    /// When it is tried next, in milliseconds; `None` when it is finished.
+    pub due_at: Option<Timestamp>,
+    /// How the last try ended, redacted.
+    pub outcome: Option<String>,
+}
+
+/// How many messages wait, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Backlog {
+    /// Messages that are not finished.
+    pub waiting: u64,
+    /// When the oldest of them was asked for, in milliseconds.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Messages on their way.
+#[async_trait]
+pub trait Outbox: fmt::Debug + Send + Sync {
+    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, ended or has
+    /// a newer attempt. Of parallel callers no two get the same message.
+    async fn lease(
+        &self,
+        holder: &str,
+        most: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> StoreResult<Vec<Queued>>;
+
+    /// Records that the next hop has taken the message. `false` if `holder` has no lease on it any more.
+    async fn delivered(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool>;
+
+    /// Gives the lease back, to be tried again at `due_at`.
+    async fn retry_at(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        due_at: Timestamp,
+    ) -> StoreResult<bool>;
+
+    /// Records that the message will never be delivered.
+    async fn give_up(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool>;
+
+    /// Gives back all leases: those of a process that died. Only for the holder of the store's lock.
+    async fn free_leases(&self, now: Timestamp) -> StoreResult<usize>;
+
+    /// When the next message is due; `None` if none waits.
+    async fn next_due(&self) -> StoreResult<Option<Timestamp>>;
+
+    /// The newest `most` messages, newest first.
+    async fn list(&self, most: u32) -> StoreResult<Vec<OutboxEntry>>;
+
+    /// Makes a waiting or failed message due now. `false` if there is none of this `id`.
+    async fn retry(&self, id: i64, now: Timestamp) -> StoreResult<bool>;
+
+    /// Drops a waiting message. `false` if there is none of this `id`.
+    async fn drop_message(&self, id: i64, now: Timestamp) -> StoreResult<bool>;
+
+    /// How many messages wait.
+    async fn backlog(&self) -> StoreResult<Backlog>;
+}
+
+/// An address of a local account.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Contact {
+    /// The account.
+    pub user_id: String,
+    /// The medium's name.
+    pub medium: String,
+    /// The canonical address.
+    pub address: String,
+    /// When it was added, in milliseconds.
+    pub added_at: Timestamp,
+}
+
+/// What binding an address to an account met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It is the account's now.
+    Bound,
+    /// It was the account's already.
+    AlreadyYours,
+    /// Another account has it.
+    OwnedByOther,
+}
+
+/// The addresses of local accounts, unique on medium and address.
+#[async_trait]
+pub trait Contacts: fmt::Debug + Send + Sync {
+    /// The account that has the address.
+    async fn owner(&self, threepid: &Threepid) -> StoreResult<Option<String>>;
+
+    /// Gives the address to the account unless it is taken. Of parallel callers one binds.
+    async fn bind(&self, user_id: &str, threepid: &Threepid, now: Timestamp) -> StoreResult<Bound>;
+
+    /// Takes the address from the account. `false` if it was not the account's.
+    async fn unbind(&self, user_id: &str, threepid: &Threepid) -> StoreResult<bool>;
+
+    /// The addresses of one account, or of all; ordered by account and address, after `after`, at most `most`.
+    async fn contacts(
+        &self,
+        user_id: Option<&str>,
+        after: Option<(&str, &str)>,
+        most: u32,
+    ) -> StoreResult<Vec<Contact>>;
+}
+
+/// All that a store is.
+pub trait Store: Sessions + Outbox + Contacts {}
+
+impl<T: Sessions + Outbox + Contacts> Store for T {}
+
+/// Reads a medium that the store wrote.
+pub(crate) fn stored_medium(text: &str) -> StoreResult<Medium> {
+    Medium::parse(text)
+        .ok_or_else(|| StoreError::Failed(format!("unknown medium {text:?} in the store")))
+}
