@@ -18,7 +18,7 @@ const LINK_LENGTH: usize = KEY_ID + SessionId::LENGTH + LINK_MAC;
 /// Digits of a code in a mail: with five tries, one guess in twenty million.
 const MAIL_DIGITS: usize = 8;
 
-/// The opaque value in a mailed link: key id, session and MAC as 56 URL-safe characters. It proves a session by itself.
+/// The opaque value in a mailed link: key id, session and MAC as 60 URL-safe characters. It proves a session by itself.
 pub(crate) struct Link([u8; LINK_LENGTH]);
 
 impl Link {
@@ -143,13 +143,14 @@ pub(crate) fn bucket(key: &Key, what: u8, threepid: &Threepid) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     #[test]
     fn a_link_proves_its_session_and_an_altered_one_nothing() {
         let keys = Keyring::generate().unwrap();
-        let sid = SessionId::generate();
+        let sid = SessionId::generate(Timestamp(0));
         let link = Link::derive(keys.newest(), sid).to_string();
-        assert_eq!(link.len(), 56);
+        assert_eq!(link.len(), 60);
         assert_eq!(Link::parse(&link).unwrap().verify(&keys), Some(sid));
         assert_eq!(
             Link::parse(&link)
@@ -157,7 +158,7 @@ mod tests {
                 .verify(&Keyring::generate().unwrap()),
             None
         );
-        for place in 0..56 {
+        for place in 0..60 {
             let other = if link.as_bytes()[place] == b'A' {
                 "B"
             } else {
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn a_code_belongs_to_one_attempt() {
         let keys = Keyring::generate().unwrap();
-        let sid = SessionId::generate();
+        let sid = SessionId::generate(Timestamp(0));
         let code = Code::derive(keys.newest(), sid, 1);
         let (left, right) = code.reveal().split_at(4);
         assert_eq!(code.reveal().len(), 8);

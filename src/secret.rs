@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
 
-use crate::error::Error;
+use crate::{clock::Timestamp, error::Error};
 
 /// Random bytes from the operating system's generator.
 #[expect(
@@ -64,17 +64,23 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// Names a validation session: 144 random bits as 24 URL-safe characters.
+/// Names a validation session: 28 URL-safe characters, of which 136 bits are random.
+///
+/// The first bytes are the second of its making: sessions of one time lie side by side in the store's index, so that
+/// its cost does not grow with the number of sessions. Whoever knows the `sid` knows that time anyway.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId([u8; SessionId::LENGTH]);
 
 impl SessionId {
     /// Its length in bytes; three quarters of its length in characters.
-    pub(crate) const LENGTH: usize = 18;
+    pub(crate) const LENGTH: usize = 21;
 
     /// A fresh one.
-    pub(crate) fn generate() -> Self {
-        Self(random())
+    pub(crate) fn generate(now: Timestamp) -> Self {
+        let mut bytes: [u8; Self::LENGTH] = random();
+        let second = u32::try_from(now.0.div_euclid(1000)).unwrap_or(u32::MAX);
+        bytes[..4].copy_from_slice(&second.to_be_bytes());
+        Self(bytes)
     }
 
     /// Takes a `sid` as a client sent it. `Ok(None)` is a well-formed `sid` that this server can not have made.
@@ -134,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_session_id_reads_back_and_a_foreign_one_is_no_error() {
-        let sid = SessionId::generate();
+        let sid = SessionId::generate(Timestamp(0));
         assert_eq!(SessionId::parse(&sid.to_string()).unwrap(), Some(sid));
-        assert_eq!(sid.to_string().len(), 24);
+        assert_eq!(sid.to_string().len(), 28);
         assert_eq!(SessionId::parse("1234").unwrap(), None);
         assert!(SessionId::parse("not a sid").is_err());
     }

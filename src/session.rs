@@ -158,8 +158,8 @@ pub struct Session {
     pub(crate) claim_digest: Option<Vec<u8>>,
     /// When the proof was used.
     pub taken_at: Option<Timestamp>,
-    /// When it was ended before its time: replaced, or out of tries.
-    pub ended_at: Option<Timestamp>,
+    /// When a newer session took its place in the count of attempts; what it proved it still proves.
+    pub replaced_at: Option<Timestamp>,
 }
 
 impl fmt::Debug for Session {
@@ -196,10 +196,10 @@ pub(crate) enum Shown {
 }
 
 impl Session {
-    /// Whether it has run out, or was replaced.
+    /// Whether it has run out.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
-        self.ended_at.is_some() || now >= self.expires_at
+        now >= self.expires_at
     }
 
     /// Whether a genuine link of this session proves its address. Right again is right: people click twice, apps open
@@ -311,7 +311,7 @@ mod tests {
 
     fn pending() -> Session {
         Session {
-            sid: SessionId::generate(),
+            sid: SessionId::generate(Timestamp(0)),
             key_id: [0; 4],
             scope: [0; 16],
             secret_hash: Vec::new(),
@@ -329,7 +329,7 @@ mod tests {
             validated_at: None,
             claim_digest: None,
             taken_at: None,
-            ended_at: None,
+            replaced_at: None,
         }
     }
 
@@ -355,10 +355,6 @@ mod tests {
             Session {
                 genuine: false,
                 ..pending()
-            },
-            Session {
-                ended_at: Some(NOW),
-                ..validated()
             },
             Session {
                 expires_at: NOW,

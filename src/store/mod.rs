@@ -14,6 +14,8 @@ use crate::{
     threepid::{Medium, Threepid},
 };
 
+pub mod sqlite;
+
 /// Why a store could not do what it was asked. Nothing was changed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -222,7 +224,7 @@ pub struct OutboxEntry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Backlog {
     /// Messages that are not finished.
-    pub waiting: u64,
+    pub waiting: u32,
     /// When the oldest of them was asked for, in milliseconds.
     pub oldest: Option<Timestamp>,
 }

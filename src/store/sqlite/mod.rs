@@ -1,0 +1,420 @@
+//! The store on SQLite: WAL, durable commits, one writer that groups them, readers beside it.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::{readers::Readers, writer::Writer};
+use super::StoreResult;
+
+mod contacts;
+mod outbox;
+mod readers;
+mod row;
+mod sessions;
+mod writer;
+
+mod migrations {
+    refinery::embed_migrations!("src/store/sqlite/migrations");
+}
+
+const READERS: usize = 2;
+/// How long a statement waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What a process wants to be to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one server: holds the lock for its life, runs migrations.
+    Server,
+    /// A command beside a server that may be running: writes in short transactions.
+    Beside,
+}
+
+/// Why a database can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves it.
+    #[error(
+        "{path} is in use by {holder}. Stop that one first, or give this one a database of its own."
+    )]
+    Locked {
+        /// The lock file.
+        path: String,
+        /// The process, as it wrote itself into the lock file.
+        holder: String,
+    },
+    /// A newer program has migrated it.
+    #[error(
+        "{path} was written by a newer version (schema {found}; this program knows {known}). Install that version."
+    )]
+    Newer {
+        /// The database.
+        path: String,
+        /// Its schema.
+        found: i32,
+        /// The newest schema that this program knows.
+        known: i32,
+    },
+    /// It needs a migration, which only the server or `threepid migrate` runs.
+    #[error(
+        "{path} needs a migration. Restart the server, or run \"threepid migrate\" while it is stopped."
+    )]
+    Older {
+        /// The database.
+        path: String,
+    },
+    /// The file system, or SQLite, refuses.
+    #[error("{path} can not be opened: {cause}")]
+    Refused {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// What [`SqliteStore::migrate`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct MigrationReport {
+    /// How many migrations ran now.
+    pub applied: usize,
+    /// The schema that the database has now.
+    pub version: i32,
+}
+
+/// A store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Arc<Writer>,
+    readers: Readers,
+    /// Where the sweeper left off among the buckets.
+    swept_to: Mutex<Vec<u8>>,
+    /// Released when the store is dropped, after the last write.
+    _lock: Option<File>,
+}
+
+impl SqliteStore {
+    /// Opens the database, and makes it if there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text tells an operator what to do.
+    pub fn open(path: &Path, role: Role) -> Result<Arc<Self>, OpenError> {
+        make_folder(path)?;
+        let refused = |error: &dyn std::fmt::Display| refused(path, error);
+        let mut connection = connect(path, false).map_err(|error| refused(&error))?;
+        let lock = match role {
+            Role::Server => {
+                let lock = lock(path)?;
+                migrate(path, &mut connection)?;
+                Some(lock)
+            }
+            Role::Beside => {
+                // A fresh or older database is brought up to date if no server holds it.
+                if schema(path, &connection)? < newest() {
+                    let _lock = lock(path).map_err(|_| OpenError::Older {
+                        path: path.display().to_string(),
+                    })?;
+                    migrate(path, &mut connection)?;
+                }
+                None
+            }
+        };
+        let readers = (0..READERS)
+            .map(|_| connect(path, true))
+            .collect::<Result<_, _>>();
+        let readers = readers
+            .map_err(|error| refused(&error))
+            .and_then(|connections| Readers::start(connections).map_err(|error| refused(&error)))?;
+        let writer = Writer::start(connection).map_err(|error| refused(&error))?;
+        Ok(Arc::new(Self {
+            writer: Arc::new(writer),
+            readers,
+            swept_to: Mutex::default(),
+            _lock: lock,
+        }))
+    }
+
+    /// Brings the database up to date, under the lock, and closes it again.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text tells an operator what to do.
+    pub fn migrate(path: &Path) -> Result<MigrationReport, OpenError> {
+        make_folder(path)?;
+        let _lock = lock(path)?;
+        let mut connection = connect(path, false).map_err(|error| refused(path, &error))?;
+        let applied = migrate(path, &mut connection)?;
+        Ok(MigrationReport {
+            applied,
+            version: schema(path, &connection)?,
+        })
+    }
+
+    /// The fingerprint of the newest server key that this database was used with; `None` for a fresh one.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the database does not answer.
+    pub async fn key_fingerprint(&self) -> StoreResult<Option<String>> {
+        self.readers
+            .ask(|connection| {
+                let mut select = connection
+                    .prepare_cached("SELECT value FROM meta WHERE name = 'key_fingerprint'")?;
+                select
+                    .query_row([], |row| row.get(0))
+                    .map(Some)
+                    .or_else(none_if_no_row)
+            })
+            .await
+    }
+
+    /// Records the fingerprint of the newest server key.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the database does not answer.
+    pub async fn set_key_fingerprint(&self, fingerprint: String) -> StoreResult<()> {
+        self.write_one(move |connection| {
+            connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('key_fingerprint', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [fingerprint],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Finishes what waits, and closes the database.
+    pub async fn close(self: Arc<Self>) {
+        let closing = tokio::task::spawn_blocking(move || {
+            self.writer.stop();
+            self.readers.stop();
+        });
+        let _ = closing.await;
+    }
+
+    /// Runs one statement in the next group.
+    async fn write_one<T, W>(&self, work: W) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer
+            .run(writer::Size::One, |connection| {
+                work(connection).map(writer::Verdict::Keep)
+            })
+            .await
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.writer.stop();
+        self.readers.stop();
+    }
+}
+
+fn none_if_no_row<T>(error: rusqlite::Error) -> rusqlite::Result<Option<T>> {
+    if error == rusqlite::Error::QueryReturnedNoRows {
+        Ok(None)
+    } else {
+        Err(error)
+    }
+}
+
+fn refused(path: &Path, cause: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Refused {
+        path: path.display().to_string(),
+        cause: cause.to_string(),
+    }
+}
+
+/// Makes the database's folder, for its owner alone.
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+    else {
+        return Ok(());
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder
+        .create(folder)
+        .map_err(|error| refused(folder, &error))
+}
+
+fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
+    let access = if read_only {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+    };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if read_only {
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2000;")?;
+    } else {
+        // synchronous=FULL: a commit is on the disk before it is answered.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8000;
+             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;",
+        )?;
+    }
+    Ok(connection)
+}
+
+/// The lock against a second server: held as long as the file is open, whatever becomes of the process.
+fn lock(database: &Path) -> Result<File, OpenError> {
+    let path = lock_path(database);
+    let mut options = OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| refused(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = if holder.is_empty() {
+                "another process".to_owned()
+            } else {
+                holder.trim().to_owned()
+            };
+            return Err(OpenError::Locked {
+                path: database.display().to_string(),
+                holder,
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(refused(&path, &error)),
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "process {}", std::process::id()));
+    written.map_err(|error| refused(&path, &error))?;
+    Ok(file)
+}
+
+fn lock_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// The newest schema that this program knows.
+fn newest() -> i32 {
+    migrations::migrations::runner()
+        .get_migrations()
+        .iter()
+        .map(|migration| migration.version())
+        .max()
+        .unwrap_or(0)
+}
+
+/// The schema that the database has; 0 for a fresh one.
+fn schema(path: &Path, connection: &Connection) -> Result<i32, OpenError> {
+    let exists: bool = connection
+        .query_row(
+            "SELECT count(*) FROM sqlite_master WHERE name = 'refinery_schema_history'",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(|error| refused(path, &error))?;
+    if !exists {
+        return Ok(0);
+    }
+    connection
+        .query_row(
+            "SELECT coalesce(max(version), 0) FROM refinery_schema_history",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(|error| refused(path, &error))
+}
+
+/// Runs the migrations that are missing, each in a transaction of its own; how many.
+fn migrate(path: &Path, connection: &mut Connection) -> Result<usize, OpenError> {
+    let (found, known) = (schema(path, connection)?, newest());
+    if found > known {
+        return Err(OpenError::Newer {
+            path: path.display().to_string(),
+            found,
+            known,
+        });
+    }
+    let report = migrations::migrations::runner()
+        .run(connection)
+        .map_err(|error| refused(path, &error))?;
+    Ok(report.applied_migrations().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_is_refused_and_told_who_holds_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data").join("threepid.db");
+        let first = SqliteStore::open(&path, Role::Server).unwrap();
+
+        let second = SqliteStore::open(&path, Role::Server)
+            .unwrap_err()
+            .to_string();
+        let migration = SqliteStore::migrate(&path).unwrap_err().to_string();
+
+        let holder = format!("process {}", std::process::id());
+        assert!(
+            second.contains(&holder) && migration.contains(&holder),
+            "{second} / {migration}"
+        );
+        drop(first);
+        assert!(SqliteStore::open(&path, Role::Server).is_ok());
+    }
+
+    #[test]
+    fn a_command_opens_beside_a_server_and_makes_a_fresh_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("threepid.db");
+        drop(SqliteStore::open(&path, Role::Beside).unwrap());
+        let _server = SqliteStore::open(&path, Role::Server).unwrap();
+        assert!(SqliteStore::open(&path, Role::Beside).is_ok());
+    }
+
+    #[test]
+    fn a_database_of_a_newer_program_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("threepid.db");
+        assert_eq!(
+            SqliteStore::migrate(&path).unwrap(),
+            MigrationReport {
+                applied: newest() as usize,
+                version: newest()
+            }
+        );
+        assert_eq!(SqliteStore::migrate(&path).unwrap().applied, 0);
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute(
+                "UPDATE refinery_schema_history SET version = version + 100",
+                [],
+            )
+            .unwrap();
+
+        let refused = SqliteStore::open(&path, Role::Server).unwrap_err();
+
+        assert!(matches!(refused, OpenError::Newer { .. }), "{refused}");
+    }
+}

@@ -1,0 +1,284 @@
+//! The outbox in SQLite.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    SqliteStore,
+    row::{self, SESSION, SESSION_WIDTH},
+    writer::{Size, Verdict},
+};
+use crate::{
+    clock::Timestamp,
+    store::{Backlog, Outbox, OutboxEntry, Queued, StoreResult, stored_medium},
+    threepid::Threepid,
+};
+
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn lease(
+        &self,
+        holder: &str,
+        most: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> StoreResult<Vec<Queued>> {
+        let holder = holder.to_owned();
+        self.writer
+            .run(Size::Many, move |connection| {
+                lease(connection, &holder, most, now, until).map(Verdict::Keep)
+            })
+            .await
+    }
+
+    async fn delivered(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        self.finish(id, holder, "sent", outcome, now).await
+    }
+
+    async fn retry_at(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        due_at: Timestamp,
+    ) -> StoreResult<bool> {
+        let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
+        self.write_one(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE outbox SET holder = NULL, state = 'queued', outcome = ?3, due_at = ?4
+                     WHERE id = ?1 AND holder = ?2 AND finished_at IS NULL",
+                )?
+                .execute(params![id, holder, outcome, due_at.0])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn give_up(
+        &self,
+        id: i64,
+        holder: &str,
+        outcome: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        self.finish(id, holder, "failed", outcome, now).await
+    }
+
+    async fn free_leases(&self, now: Timestamp) -> StoreResult<usize> {
+        self.write_one(move |connection| {
+            connection.execute(
+                "UPDATE outbox SET holder = NULL, state = 'queued', due_at = ?1
+                 WHERE finished_at IS NULL AND holder IS NOT NULL",
+                [now.0],
+            )
+        })
+        .await
+    }
+
+    async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
+        self.readers
+            .ask(|connection| {
+                let next: Option<i64> = connection
+                    .prepare_cached("SELECT min(due_at) FROM outbox WHERE finished_at IS NULL")?
+                    .query_row([], |row| row.get(0))?;
+                Ok(next.map(Timestamp))
+            })
+            .await
+    }
+
+    async fn list(&self, most: u32) -> StoreResult<Vec<OutboxEntry>> {
+        self.readers
+            .ask(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT outbox.id, outbox.kind, session.medium, session.address, outbox.state, outbox.deliveries,
+                                outbox.queued_at, outbox.due_at, outbox.finished_at, outbox.outcome
+                         FROM outbox LEFT JOIN session ON session.sid = outbox.sid
+                         ORDER BY outbox.id DESC LIMIT ?1",
+                    )?
+                    .query_map([most], entry)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn retry(&self, id: i64, now: Timestamp) -> StoreResult<bool> {
+        self.write_one(move |connection| {
+            let changed = connection.execute(
+                "UPDATE outbox SET due_at = ?2, finished_at = NULL, state = 'queued'
+                 WHERE id = ?1 AND state IN ('queued', 'failed')",
+                params![id, now.0],
+            )?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn drop_message(&self, id: i64, now: Timestamp) -> StoreResult<bool> {
+        self.write_one(move |connection| {
+            let changed = connection.execute(
+                "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = 'dropped by the operator'
+                 WHERE id = ?1 AND state = 'queued'",
+                params![id, now.0],
+            )?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn backlog(&self) -> StoreResult<Backlog> {
+        self.readers
+            .ask(|connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT count(*), min(queued_at) FROM outbox WHERE finished_at IS NULL",
+                    )?
+                    .query_row([], |row| {
+                        Ok(Backlog {
+                            waiting: row.get(0)?,
+                            oldest: row.get::<_, Option<i64>>(1)?.map(Timestamp),
+                        })
+                    })
+            })
+            .await
+    }
+}
+
+impl SqliteStore {
+    async fn finish(
+        &self,
+        id: i64,
+        holder: &str,
+        state: &'static str,
+        outcome: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
+        self.write_one(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4
+                     WHERE id = ?1 AND holder = ?2 AND finished_at IS NULL",
+                )?
+                .execute(params![id, holder, state, outcome, now.0])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+}
+
+fn lease(
+    connection: &Connection,
+    holder: &str,
+    most: u32,
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Vec<Queued>> {
+    let leased: Vec<i64> = connection
+        .prepare_cached(
+            "UPDATE outbox SET holder = ?1, due_at = ?2, state = 'sending', deliveries = deliveries + 1
+             WHERE id IN (SELECT id FROM outbox WHERE finished_at IS NULL AND due_at <= ?3 ORDER BY due_at LIMIT ?4)
+             RETURNING id",
+        )?
+        .query_map(params![holder, until.0, now.0, most], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut ready = Vec::with_capacity(leased.len());
+    for id in leased {
+        let queued = connection
+            .prepare_cached(&format!(
+                "SELECT {SESSION}, outbox.id, outbox.kind, outbox.details, outbox.send_attempt, outbox.deliveries,
+                        outbox.queued_at, outbox.useless_at
+                 FROM outbox JOIN session ON session.sid = outbox.sid WHERE outbox.id = ?1"
+            ))?
+            .query_row([id], queued)
+            .optional()?;
+        match queued {
+            Some(queued) if stale(&queued, now).is_none() => ready.push(queued),
+            other => drop_stale(
+                connection,
+                id,
+                other.as_ref().and_then(|queued| stale(queued, now)),
+                now,
+            )?,
+        }
+    }
+    Ok(ready)
+}
+
+/// Why a message would tell its reader nothing any more.
+fn stale(queued: &Queued, now: Timestamp) -> Option<&'static str> {
+    let session = &queued.session;
+    if session.validated_at.is_some() {
+        Some("the address is proved already")
+    } else if session.replaced_at.is_some() || session.is_over(now) {
+        Some("its session is over")
+    } else if session.send_attempt != queued.send_attempt {
+        Some("a newer message was asked for")
+    } else {
+        None
+    }
+}
+
+fn drop_stale(
+    connection: &Connection,
+    id: i64,
+    why: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET finished_at = ?2, holder = NULL, state = 'dropped', outcome = ?3 WHERE id = ?1",
+        )?
+        .execute(params![id, now.0, why.unwrap_or("its session is gone")])?;
+    Ok(())
+}
+
+fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
+    let at = SESSION_WIDTH;
+    let details: String = row.get(at + 2)?;
+    Ok(Queued {
+        session: row::session(row)?,
+        id: row.get(at)?,
+        kind: row::kind(row, at + 1)?,
+        details: serde_json::from_str(&details).unwrap_or_default(),
+        send_attempt: row.get(at + 3)?,
+        deliveries: row.get(at + 4)?,
+        queued_at: Timestamp(row.get(at + 5)?),
+        useless_at: Timestamp(row.get(at + 6)?),
+    })
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
+    let (medium, address): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+    let to = medium.zip(address).and_then(|(medium, address)| {
+        stored_medium(&medium)
+            .ok()
+            .map(|medium| Threepid::stored(medium, address).masked())
+    });
+    let state: String = row.get(4)?;
+    let finished: Option<i64> = row.get(8)?;
+    Ok(OutboxEntry {
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        to: to.unwrap_or_else(|| "gone".to_owned()),
+        state: ["queued", "sending", "sent", "failed", "dropped"]
+            .into_iter()
+            .find(|known| *known == state)
+            .unwrap_or("unknown"),
+        deliveries: row.get(5)?,
+        queued_at: Timestamp(row.get(6)?),
+        due_at: if finished.is_none() {
+            Some(Timestamp(row.get(7)?))
+        } else {
+            None
+        },
+        outcome: row.get(9)?,
+    })
+}

@@ -1,0 +1,378 @@
+//! Validation sessions in SQLite.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+
+use super::{
+    SqliteStore,
+    row::{self, SESSION},
+    writer::{Size, Verdict},
+};
+use crate::{
+    clock::Timestamp,
+    secret::SessionId,
+    session::Session,
+    store::{Bucket, Claimed, NewClaim, NewRequest, Requested, Sessions, StoreResult},
+};
+
+/// How many rows of each kind one step of the sweeper deletes.
+const SWEEP_STEP: u32 = 100;
+
+#[async_trait]
+impl Sessions for SqliteStore {
+    async fn peek(
+        &self,
+        scope: [u8; 16],
+        send_attempt: i64,
+        bucket: Bucket,
+        code_tries: u32,
+        now: Timestamp,
+    ) -> StoreResult<Option<Requested>> {
+        self.readers
+            .ask(move |connection| {
+                let repeated = connection
+                    .prepare_cached(
+                        "SELECT sid FROM session
+                         WHERE scope = ?1 AND replaced_at IS NULL AND send_attempt >= ?2
+                           AND expires_at > ?3 AND validated_at IS NULL AND tries < ?4",
+                    )?
+                    .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
+                        row.get(0)
+                    })
+                    .optional()?;
+                if let Some(sid) = repeated {
+                    return Ok(Some(Requested::Repeated(SessionId::from_bytes(sid))));
+                }
+                let full_at = full_at(connection, bucket)?;
+                Ok(bucket.rate.take(full_at, now).err().map(Requested::Limited))
+            })
+            .await
+    }
+
+    async fn request(&self, request: NewRequest) -> StoreResult<Requested> {
+        self.writer
+            .run(Size::Many, move |connection| accept(connection, &request))
+            .await
+    }
+
+    async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>> {
+        self.readers
+            .ask(move |connection| find(connection, sid))
+            .await
+    }
+
+    async fn count_try(
+        &self,
+        sid: SessionId,
+        bucket: Bucket,
+        code_tries: u32,
+        now: Timestamp,
+    ) -> StoreResult<Result<Option<Session>, Duration>> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                let counted = connection
+                    .prepare_cached(&format!(
+                        "UPDATE session SET tries = tries + 1
+                         WHERE sid = ?1 AND tries < ?2 AND code_expires_at > ?3 AND expires_at > ?3
+                           AND validated_at IS NULL
+                         RETURNING {SESSION}"
+                    ))?
+                    .query_row(params![sid.as_bytes(), code_tries, now.0], row::session)
+                    .optional()?;
+                if counted.is_some()
+                    && let Err(wait) = count(connection, bucket, now)?
+                {
+                    return Ok(Verdict::Undo(Err(wait)));
+                }
+                Ok(Verdict::Keep(Ok(counted)))
+            })
+            .await
+    }
+
+    async fn mark_validated(
+        &self,
+        sid: SessionId,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> StoreResult<bool> {
+        self.write_one(move |connection| {
+            let marked = connection
+                .prepare_cached(
+                    "UPDATE session SET validated_at = ?2, expires_at = ?3
+                     WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
+                )?
+                .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
+            Ok(marked > 0)
+        })
+        .await
+    }
+
+    async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                let claimed = connection
+                    .prepare_cached(&format!(
+                        "UPDATE session SET claimed_by = :op, claim_digest = :digest, claimed_until = :until
+                         WHERE sid = :sid AND validated_at IS NOT NULL AND taken_at IS NULL AND expires_at > :now
+                           AND (claimed_by IS NULL
+                                OR (claimed_by = :op AND claim_digest = :digest AND claimed_until <= :now))
+                           AND NOT EXISTS (SELECT 1 FROM session WHERE claimed_by = :op AND sid <> :sid)
+                         RETURNING {SESSION}"
+                    ))?
+                    .query_row(
+                        named_params! {
+                            ":op": claim.op_id, ":digest": claim.digest, ":until": (claim.now + claim.lease).0,
+                            ":sid": claim.sid.as_bytes(), ":now": claim.now.0,
+                        },
+                        row::session,
+                    )
+                    .optional()?;
+                let answer = match claimed {
+                    Some(session) => Claimed::Yes(session),
+                    None => why_not(find(connection, claim.sid)?, &claim),
+                };
+                Ok(Verdict::Keep(answer))
+            })
+            .await
+    }
+
+    async fn take(&self, op_id: &str, now: Timestamp) -> StoreResult<bool> {
+        let op_id = op_id.to_owned();
+        self.write_one(move |connection| {
+            let taken = connection
+                .prepare_cached(
+                    "UPDATE session SET taken_at = ?2 WHERE claimed_by = ?1 AND taken_at IS NULL",
+                )?
+                .execute(params![op_id, now.0])?;
+            Ok(taken > 0)
+        })
+        .await
+    }
+
+    async fn release(&self, op_id: &str) -> StoreResult<bool> {
+        let op_id = op_id.to_owned();
+        self.write_one(move |connection| {
+            let released = connection
+                .prepare_cached(
+                    "UPDATE session SET claimed_by = NULL, claim_digest = NULL, claimed_until = NULL
+                     WHERE claimed_by = ?1 AND taken_at IS NULL",
+                )?
+                .execute([op_id])?;
+            Ok(released > 0)
+        })
+        .await
+    }
+
+    async fn sweep(&self, before: Timestamp, now: Timestamp) -> StoreResult<usize> {
+        let from = self
+            .swept_to
+            .lock()
+            .map(|swept| swept.clone())
+            .unwrap_or_default();
+        let work =
+            move |connection: &Connection| sweep(connection, before, now, &from).map(Verdict::Keep);
+        let (gone, swept_to) = self.writer.run(Size::Many, work).await?;
+        if let Ok(mut swept) = self.swept_to.lock() {
+            *swept = swept_to;
+        }
+        Ok(gone)
+    }
+
+    async fn check(&self) -> StoreResult<()> {
+        self.readers
+            .ask(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
+            .await?;
+        self.write_one(|connection| {
+            connection
+                .execute(
+                    "UPDATE meta SET value = value WHERE name = 'no such name'",
+                    [],
+                )
+                .map(drop)
+        })
+        .await
+    }
+}
+
+fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Session>> {
+    connection
+        .prepare_cached(&format!("SELECT {SESSION} FROM session WHERE sid = ?1"))?
+        .query_row([sid.as_bytes()], row::session)
+        .optional()
+}
+
+/// The whole transaction of a `requestToken`.
+fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Verdict<Requested>> {
+    // An index knows no clock: a session that is over, proved or out of tries makes room for a fresh one.
+    connection
+        .prepare_cached(
+            "UPDATE session SET replaced_at = ?2
+             WHERE scope = ?1 AND replaced_at IS NULL
+               AND (expires_at <= ?2 OR validated_at IS NOT NULL OR tries >= ?3)",
+        )?
+        .execute(params![
+            request.scope,
+            request.now.0,
+            request.lifetimes.code_tries
+        ])?;
+    let Some(sid) = open_or_find(connection, request)? else {
+        return why_not_accepted(connection, request).map(Verdict::Undo);
+    };
+    if let Err(wait) = count(connection, request.address_bucket, request.now)? {
+        return Ok(Verdict::Undo(Requested::Limited(wait)));
+    }
+    queue_message(connection, request, sid)?;
+    Ok(Verdict::Keep(Requested::Accepted(sid)))
+}
+
+/// Makes the session, or finds it and claims the attempt for it; `None` if the attempt is not a new one, or the session
+/// may not send so soon.
+fn open_or_find(
+    connection: &Connection,
+    request: &NewRequest,
+) -> rusqlite::Result<Option<SessionId>> {
+    let (step, period) = request.session_rate.step_and_period().unwrap_or((0, 0));
+    let now = request.now;
+    connection
+        .prepare_cached(
+            "INSERT INTO session (sid, scope, key_id, secret_hash, purpose, medium, address, user_id, genuine,
+                                  send_attempt, send_full_at, next_link, created_at,
+                                  link_expires_at, code_expires_at, expires_at)
+             VALUES (:sid, :scope, :key_id, :secret_hash, :purpose, :medium, :address, :user_id, :genuine,
+                     :attempt, :now + :step, :next_link, :now, min(:link, :end), min(:code, :end), :end)
+             ON CONFLICT (scope) WHERE replaced_at IS NULL DO UPDATE SET
+                 user_id = excluded.user_id, genuine = excluded.genuine, send_attempt = excluded.send_attempt,
+                 send_full_at = min(max(send_full_at, :now), :now + :period) + :step,
+                 next_link = excluded.next_link,
+                 link_expires_at = min(:link, expires_at), code_expires_at = min(:code, expires_at)
+             WHERE excluded.send_attempt > session.send_attempt
+               AND min(max(send_full_at, :now), :now + :period) + :step <= :now + :period
+             RETURNING sid",
+        )?
+        .query_row(
+            named_params! {
+                ":sid": request.sid.as_bytes(), ":scope": request.scope, ":key_id": request.key_id,
+                ":secret_hash": request.secret_hash, ":purpose": request.purpose.as_str(),
+                ":medium": request.threepid.medium().as_str(), ":address": request.threepid.address(),
+                ":user_id": request.user_id, ":genuine": request.genuine, ":attempt": request.send_attempt,
+                ":step": step, ":period": period, ":next_link": request.next_link, ":now": now.0,
+                ":link": (now + request.lifetimes.link).0, ":code": (now + request.lifetimes.code).0,
+                ":end": (now + request.lifetimes.session).0,
+            },
+            |row| Ok(SessionId::from_bytes(row.get(0)?)),
+        )
+        .optional()
+}
+
+fn why_not_accepted(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Requested> {
+    connection
+        .prepare_cached("SELECT sid, send_attempt, send_full_at FROM session WHERE scope = ?1 AND replaced_at IS NULL")?
+        .query_row([request.scope], |row| {
+            if row.get::<_, i64>(1)? >= request.send_attempt {
+                return Ok(Requested::Repeated(SessionId::from_bytes(row.get(0)?)));
+            }
+            let full_at = Some(Timestamp(row.get(2)?));
+            Ok(Requested::Limited(request.session_rate.take(full_at, request.now).err().unwrap_or_default()))
+        })
+}
+
+fn queue_message(
+    connection: &Connection,
+    request: &NewRequest,
+    sid: SessionId,
+) -> rusqlite::Result<()> {
+    let details = serde_json::to_string(&request.details)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox (sid, send_attempt, kind, details, queued_at, useless_at, due_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5)",
+        )?
+        .execute(params![
+            sid.as_bytes(),
+            request.send_attempt,
+            request.message.as_str(),
+            details,
+            request.now.0,
+            (request.now + request.lifetimes.link).0,
+        ])?;
+    Ok(())
+}
+
+fn full_at(connection: &Connection, bucket: Bucket) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT full_at FROM bucket WHERE key = ?1")?
+        .query_row([bucket.key], |row| Ok(Timestamp(row.get(0)?)))
+        .optional()
+}
+
+/// Takes one from a bucket in one statement; how long to wait if there is none left.
+fn count(
+    connection: &Connection,
+    bucket: Bucket,
+    now: Timestamp,
+) -> rusqlite::Result<Result<(), Duration>> {
+    let Some((step, period)) = bucket.rate.step_and_period() else {
+        return Ok(Ok(()));
+    };
+    let counted = connection
+        .prepare_cached(
+            "INSERT INTO bucket (key, full_at) VALUES (:key, :now + :step)
+             ON CONFLICT (key) DO UPDATE SET full_at = min(max(full_at, :now), :now + :period) + :step
+             WHERE min(max(full_at, :now), :now + :period) + :step <= :now + :period",
+        )?
+        .execute(named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period })?;
+    if counted > 0 {
+        return Ok(Ok(()));
+    }
+    let full_at = full_at(connection, bucket)?;
+    Ok(Err(bucket
+        .rate
+        .take(full_at, now)
+        .err()
+        .unwrap_or(Duration::from_secs(1))))
+}
+
+fn why_not(session: Option<Session>, claim: &NewClaim) -> Claimed {
+    match session {
+        Some(session) if session.taken_at.is_some() => Claimed::Taken {
+            same_request: session.claim_digest.as_deref() == Some(claim.digest.as_slice()),
+        },
+        Some(session) if session.validated_at.is_some() && session.expires_at > claim.now => {
+            Claimed::Held
+        }
+        other => Claimed::No(other),
+    }
+}
+
+/// One small step: how many rows went, and where to go on among the buckets.
+fn sweep(
+    connection: &Connection,
+    before: Timestamp,
+    now: Timestamp,
+    from: &[u8],
+) -> rusqlite::Result<(usize, Vec<u8>)> {
+    let sessions = connection
+        .prepare_cached(
+            "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![before.0, SWEEP_STEP])?;
+    let messages = connection
+        .prepare_cached(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?2) AND finished_at < ?1",
+        )?
+        .execute(params![before.0, SWEEP_STEP])?;
+    let keys: Vec<Vec<u8>> = connection
+        .prepare_cached("SELECT key FROM bucket WHERE key > ?1 ORDER BY key LIMIT ?2")?
+        .query_map(params![from, SWEEP_STEP], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let Some(last) = keys.last() else {
+        return Ok((sessions + messages, Vec::new()));
+    };
+    let buckets = connection
+        .prepare_cached("DELETE FROM bucket WHERE key > ?1 AND key <= ?2 AND full_at <= ?3")?
+        .execute(params![from, last, now.0])?;
+    Ok((sessions + messages + buckets, last.clone()))
+}
