@@ -56,6 +56,12 @@ impl fmt::Display for Link {
 /// The short value that a person types: derived from session and attempt, so that only the newest one counts.
 pub(crate) struct Code(String);
 
+impl fmt::Debug for Code {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Code(…)")
+    }
+}
+
 impl Code {
     /// The code of one attempt of a session.
     pub(crate) fn derive(key: &Key, sid: SessionId, send_attempt: i64) -> Self {

@@ -1,0 +1,195 @@
+//! How often: limits per source and for all, in memory, and the rates of those that the store counts.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::Timestamp,
+    error::{Error, Result},
+    rate::Rate,
+    source::Source,
+};
+
+/// How many sources are told apart; those beyond share one bucket, so that strangers can not fill the memory.
+const MOST_SOURCES: usize = 65_536;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// All limits: `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `requestToken`, per source address (IPv6: per /64).
+    pub per_source: Rate,
+    /// `submitToken`, per source address (IPv6: per /64).
+    pub per_source_submit: Rate,
+    /// `requestToken`, all together.
+    pub global: Rate,
+    /// Messages to one mailbox; counted in the store.
+    pub per_address: Rate,
+    /// Messages of one session; counted in the store.
+    pub per_session: Rate,
+    /// Codes tried for one mailbox, over all its sessions; counted in the store.
+    pub code_tries_per_address: Rate,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            per_source: Rate::new(100, HOUR),
+            per_source_submit: Rate::new(300, HOUR),
+            global: Rate::new(1000, MINUTE),
+            per_address: Rate::new(10, HOUR),
+            per_session: Rate::new(5, Duration::from_secs(30 * 60)),
+            code_tries_per_address: Rate::new(30, HOUR),
+        }
+    }
+}
+
+impl Settings {
+    /// No limits at all.
+    pub const OFF: Self = Self {
+        per_source: Rate::OFF,
+        per_source_submit: Rate::OFF,
+        global: Rate::OFF,
+        per_address: Rate::OFF,
+        per_session: Rate::OFF,
+        code_tries_per_address: Rate::OFF,
+    };
+}
+
+/// The limits that are counted in memory.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    settings: Settings,
+    requests: Mutex<HashMap<Source, Timestamp>>,
+    submissions: Mutex<HashMap<Source, Timestamp>>,
+    global: Mutex<Option<Timestamp>>,
+}
+
+impl Limiter {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            requests: Mutex::default(),
+            submissions: Mutex::default(),
+            global: Mutex::default(),
+        }
+    }
+
+    /// Counts one `requestToken`.
+    pub(crate) fn count_request(&self, source: Source, now: Timestamp) -> Result<()> {
+        count_source(self.settings.per_source, &self.requests, source, now)?;
+        let mut full_at = self.global.lock().unwrap_or_else(PoisonError::into_inner);
+        *full_at = Some(self.settings.global.take(*full_at, now).map_err(limited)?);
+        Ok(())
+    }
+
+    /// Counts one `submitToken`.
+    pub(crate) fn count_submission(&self, source: Source, now: Timestamp) -> Result<()> {
+        count_source(
+            self.settings.per_source_submit,
+            &self.submissions,
+            source,
+            now,
+        )
+    }
+
+    /// Forgets sources whose bucket is full again.
+    pub(crate) fn forget_full(&self, now: Timestamp) {
+        for buckets in [&self.requests, &self.submissions] {
+            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            buckets.retain(|_, full_at| *full_at > now);
+            buckets.shrink_to(1024);
+        }
+    }
+}
+
+pub(crate) fn limited(retry_after: Duration) -> Error {
+    Error::Limited { retry_after }
+}
+
+fn count_source(
+    rate: Rate,
+    buckets: &Mutex<HashMap<Source, Timestamp>>,
+    source: Source,
+    now: Timestamp,
+) -> Result<()> {
+    if rate == Rate::OFF {
+        return Ok(());
+    }
+    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    let source = if buckets.len() < MOST_SOURCES || buckets.contains_key(&source) {
+        source
+    } else {
+        Source::Unknown
+    };
+    let full_at = rate
+        .take(buckets.get(&source).copied(), now)
+        .map_err(limited)?;
+    buckets.insert(source, full_at);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(number: u32) -> Source {
+        Source::of(std::net::Ipv4Addr::from_bits(number).into())
+    }
+
+    #[test]
+    fn one_source_does_not_spend_what_is_another_s() {
+        let limiter = Limiter::new(Settings {
+            per_source: Rate::new(2, MINUTE),
+            ..Settings::OFF
+        });
+        let now = Timestamp(0);
+        assert!(
+            limiter.count_request(source(1), now).is_ok()
+                && limiter.count_request(source(1), now).is_ok()
+        );
+        let wait = Duration::from_secs(30);
+        assert_eq!(
+            limiter.count_request(source(1), now),
+            Err(Error::Limited { retry_after: wait })
+        );
+        assert!(limiter.count_request(source(2), now).is_ok());
+        assert!(limiter.count_request(source(1), now + wait).is_ok());
+    }
+
+    #[test]
+    fn a_source_over_its_limit_does_not_spend_what_is_everybody_s() {
+        let settings = Settings {
+            per_source: Rate::new(1, MINUTE),
+            global: Rate::new(3, MINUTE),
+            ..Settings::OFF
+        };
+        let limiter = Limiter::new(settings);
+        for _ in 0..10 {
+            let _ = limiter.count_request(source(1), Timestamp(0));
+        }
+        assert!(limiter.count_request(source(2), Timestamp(0)).is_ok());
+        assert!(limiter.count_request(source(3), Timestamp(0)).is_ok());
+        assert!(limiter.count_request(source(4), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_full_buckets_are_forgotten() {
+        let limiter = Limiter::new(Settings {
+            per_source: Rate::new(1, MINUTE),
+            ..Settings::OFF
+        });
+        let bound = u32::try_from(MOST_SOURCES).unwrap();
+        for number in 0..bound + 10 {
+            let _ = limiter.count_request(source(number), Timestamp(0));
+        }
+        assert!(limiter.requests.lock().unwrap().len() <= MOST_SOURCES + 1);
+        limiter.forget_full(Timestamp(0) + MINUTE);
+        assert!(limiter.requests.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,502 @@
+//! Ask for a token, show it, use the proof.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use url::Url;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    error::{Error, Result},
+    homeserver::Directory,
+    keys::{Key, Keyring},
+    limits::{self, Limiter, limited},
+    next_link::{NextLink, NextLinkPolicy},
+    policy,
+    proof::{self, Code, Link},
+    secret::{ClientSecret, SessionId},
+    session::{self, Lifetimes, Proof, Purpose, Session, Shown},
+    source::Source,
+    store::{Bucket, Claimed, Details, NewClaim, NewRequest, Requested, Store},
+    threepid::{Medium, Threepid},
+};
+
+/// What a mail holds: `[email] contents`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contents {
+    /// A link to click.
+    Link,
+    /// A code to type into the client.
+    Code,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl Contents {
+    /// Whether a mail holds a link.
+    #[must_use]
+    pub fn has_link(self) -> bool {
+        self != Self::Code
+    }
+
+    /// Whether a mail holds a code: then, and only then, clients are told a `submit_url` (MSC2078).
+    #[must_use]
+    pub fn has_code(self) -> bool {
+        self != Self::Link
+    }
+}
+
+/// One `requestToken`, its values parsed.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// What the address is to be proved for.
+    pub purpose: Purpose,
+    /// The address.
+    pub threepid: Threepid,
+    /// The client's secret.
+    pub client_secret: ClientSecret,
+    /// The client's count of attempts, from 0 to 2^53 − 1: only a greater one sends again.
+    pub send_attempt: i64,
+    /// Where the browser is sent afterwards.
+    pub next_link: Option<NextLink>,
+    /// Where the request came from.
+    pub source: Source,
+    /// The account that asks, if it is known: ties an `add` session to it.
+    pub user_id: Option<String>,
+}
+
+/// The answer to an accepted `requestToken`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The session.
+    pub sid: SessionId,
+    /// Where the client submits the code; `None` if mails hold none.
+    pub submit_url: Option<Url>,
+}
+
+/// A claim on a proof.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// What the proof is wanted for.
+    pub purpose: Purpose,
+    /// The account that asks, if there is one yet.
+    pub user_id: Option<String>,
+    /// Names the operation: only a repetition of it continues the claim once the lease ran out.
+    pub op_id: String,
+    /// A digest (SHA-256, say) of endpoint, user and body without `auth`: tells a repeated request from another.
+    pub digest: [u8; 32],
+    /// How long the operation may take.
+    pub lease: Duration,
+}
+
+/// What a claim gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The proof is the caller's: finish with [`Validation::take`] or, after a certain refusal, [`Validation::release`].
+    Yours(Proof),
+    /// The very same request took the proof before: answer it as it was answered.
+    DoneBefore,
+}
+
+/// What a page shows of a session.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) session: Session,
+    pub(crate) next_link: Option<NextLink>,
+    pub(crate) code: Option<Code>,
+}
+
+/// How validation is done here.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What mails hold.
+    pub contents: Contents,
+    /// Whether email addresses are validated at all.
+    pub email: bool,
+    /// How long things live.
+    pub lifetimes: Lifetimes,
+    /// How often things may happen.
+    pub limits: limits::Settings,
+    /// Which addresses are admitted.
+    pub policy: policy::Settings,
+    /// Where browsers may be sent.
+    pub next_links: NextLinkPolicy,
+    /// Whether it is told who has an account.
+    pub reveal: bool,
+    /// The base of every URL that is told to anybody.
+    pub public_url: Url,
+}
+
+/// The rules of both steps, and what they ask.
+pub struct Validation {
+    pub(crate) settings: Settings,
+    pub(crate) limiter: Limiter,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Wakes a worker of the outbox.
+    pub(crate) wake: Arc<Notify>,
+}
+
+impl fmt::Debug for Validation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Validation")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Validation {
+    /// Asks for a token: the rule behind every `requestToken`.
+    ///
+    /// When it returns, session and message are on the disk. Nobody is told whether an account has the address, unless
+    /// `reveal` is set: the mailbox's owner gets another message instead.
+    ///
+    /// # Errors
+    /// [`Error::Limited`], [`Error::Denied`], [`Error::MediumNotSupported`]; with `reveal` also [`Error::InUse`] and
+    /// [`Error::NoAccount`].
+    pub async fn request_token(&self, request: TokenRequest) -> Result<Opened> {
+        let now = self.clock.now();
+        if !self.settings.email {
+            return Err(Error::MediumNotSupported);
+        }
+        self.limiter.count_request(request.source, now)?;
+        self.settings
+            .policy
+            .check(request.purpose, &request.threepid)?;
+        let key = self.keys.newest();
+        let scope = proof::scope(
+            key,
+            request.purpose,
+            &request.threepid,
+            &request.client_secret,
+        );
+        let bucket = Bucket {
+            key: proof::bucket(key, b'm', &request.threepid),
+            rate: self.settings.limits.per_address,
+        };
+        let tries = self.settings.lifetimes.code_tries;
+        if let Some(met) = self
+            .store
+            .peek(scope, request.send_attempt, bucket, tries, now)
+            .await?
+        {
+            return self.opened(met);
+        }
+        let owner = self.directory.owner(&request.threepid).await?;
+        let request = self.new_request(request, key, scope, bucket, owner, now)?;
+        let met = self.store.request(request).await?;
+        if matches!(met, Requested::Accepted(_)) {
+            self.wake.notify_one();
+        }
+        self.opened(met)
+    }
+
+    fn new_request(
+        &self,
+        request: TokenRequest,
+        key: &Key,
+        scope: [u8; 16],
+        address_bucket: Bucket,
+        owner: Option<String>,
+        now: Timestamp,
+    ) -> Result<NewRequest> {
+        let answer = session::answer(
+            request.purpose,
+            owner,
+            request.user_id,
+            self.settings.reveal,
+        )?;
+        let seal = |link: NextLink| key.seal(&scope, link.as_str().as_bytes());
+        let next_link = request
+            .next_link
+            .map(seal)
+            .transpose()
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(NewRequest {
+            sid: SessionId::generate(now),
+            key_id: key.id(),
+            scope,
+            secret_hash: proof::secret_hash(key, &request.client_secret),
+            purpose: request.purpose,
+            threepid: request.threepid,
+            details: Details {
+                network: request.source.network(),
+                user_id: answer.user_id.clone(),
+            },
+            user_id: answer.user_id,
+            genuine: answer.genuine,
+            send_attempt: request.send_attempt,
+            next_link,
+            message: answer.message,
+            address_bucket,
+            session_rate: self.settings.limits.per_session,
+            lifetimes: self.settings.lifetimes,
+            now,
+        })
+    }
+
+    fn opened(&self, met: Requested) -> Result<Opened> {
+        match met {
+            Requested::Limited(wait) => Err(limited(wait)),
+            Requested::Accepted(sid) | Requested::Repeated(sid) => {
+                let submit_url = self
+                    .settings
+                    .contents
+                    .has_code()
+                    .then(|| self.submit_url(Medium::Email));
+                Ok(Opened { sid, submit_url })
+            }
+        }
+    }
+
+    /// The absolute URL that takes codes of a medium.
+    #[must_use]
+    pub fn submit_url(&self, medium: Medium) -> Url {
+        below(
+            &self.settings.public_url,
+            &format!("_threepid/{medium}/submitToken"),
+        )
+    }
+
+    /// Shows a token, which may be the code or the link's value: the rule behind every `submitToken`.
+    ///
+    /// # Errors
+    /// [`Error::NoValidSession`] (never told apart for `sid` and `client_secret`), [`Error::TokenIncorrect`],
+    /// [`Error::SessionExpired`], [`Error::Limited`].
+    pub async fn submit_token(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+        token: &str,
+        source: Source,
+    ) -> Result<Session> {
+        let now = self.clock.now();
+        self.limiter.count_submission(source, now)?;
+        let session = self.find_pair(sid, client_secret).await?;
+        if let Some(link) = Link::parse(token) {
+            if link.verify(&self.keys) != Some(session.sid) {
+                return Err(Error::TokenIncorrect);
+            }
+            let shown = session.check_link(now)?;
+            return self.validate(session, shown, now).await;
+        }
+        session.check_code_open(now, self.settings.lifetimes.code_tries)?;
+        let session = if session.validated_at.is_none() {
+            self.count_try(&session, now).await?
+        } else {
+            session
+        };
+        let code = self.code(&session)?;
+        let shown = session.check_code(code.matches(token))?;
+        self.validate(session, shown, now).await
+    }
+
+    /// Counted before it is compared, so that parallel guesses can not share one try.
+    async fn count_try(&self, session: &Session, now: Timestamp) -> Result<Session> {
+        let bucket = Bucket {
+            key: proof::bucket(self.keys.newest(), b't', &session.threepid),
+            rate: self.settings.limits.code_tries_per_address,
+        };
+        let tries = self.settings.lifetimes.code_tries;
+        match self
+            .store
+            .count_try(session.sid, bucket, tries, now)
+            .await?
+        {
+            Ok(Some(counted)) => Ok(counted),
+            Ok(None) => Err(Error::SessionExpired),
+            Err(wait) => Err(limited(wait)),
+        }
+    }
+
+    async fn validate(&self, session: Session, shown: Shown, now: Timestamp) -> Result<Session> {
+        if shown == Shown::Again {
+            return Ok(session);
+        }
+        let expires_at = now + self.settings.lifetimes.session;
+        if self
+            .store
+            .mark_validated(session.sid, now, expires_at)
+            .await?
+        {
+            return Ok(Session {
+                validated_at: Some(now),
+                expires_at,
+                ..session
+            });
+        }
+        // Another request was faster, or the session ran out in between.
+        match self.store.find(session.sid).await? {
+            Some(session) if session.validated_at.is_some() && !session.is_over(now) => Ok(session),
+            _ => Err(Error::SessionExpired),
+        }
+    }
+
+    /// What a mailed link's page shows. Changes nothing.
+    pub(crate) async fn look_at_link(&self, link: &str) -> Result<View> {
+        let session = self.find_by_link(link).await?;
+        session.check_link(self.clock.now())?;
+        self.view(session)
+    }
+
+    /// What the button on a mailed link's page does.
+    pub(crate) async fn submit_link(&self, link: &str, source: Source) -> Result<View> {
+        let now = self.clock.now();
+        self.limiter.count_submission(source, now)?;
+        let session = self.find_by_link(link).await?;
+        let shown = session.check_link(now)?;
+        let session = self.validate(session, shown, now).await?;
+        self.view(session)
+    }
+
+    /// A genuine link whose session was swept has run out; any other link is none.
+    async fn find_by_link(&self, link: &str) -> Result<Session> {
+        let sid = Link::parse(link)
+            .and_then(|link| link.verify(&self.keys))
+            .ok_or(Error::NoValidSession)?;
+        self.store.find(sid).await?.ok_or(Error::SessionExpired)
+    }
+
+    /// The session with what only the server key opens.
+    pub(crate) fn view(&self, session: Session) -> Result<View> {
+        let next_link = match &session.next_link {
+            Some(sealed) => {
+                let plain = self.key(&session)?.open(&session.scope, sealed);
+                let plain = plain.map_err(|error| Error::Internal(error.to_string()))?;
+                // Checked again: the operator's list may have changed since.
+                String::from_utf8(plain)
+                    .ok()
+                    .and_then(|text| NextLink::parse(&text, &self.settings.next_links).ok())
+            }
+            None => None,
+        };
+        let code = if self.settings.contents.has_code() {
+            Some(self.code(&session)?)
+        } else {
+            None
+        };
+        Ok(View {
+            session,
+            next_link,
+            code,
+        })
+    }
+
+    fn key(&self, session: &Session) -> Result<&Key> {
+        self.keys.find(session.key_id).ok_or(Error::SessionExpired)
+    }
+
+    fn code(&self, session: &Session) -> Result<Code> {
+        Ok(Code::derive(
+            self.key(session)?,
+            session.sid,
+            session.send_attempt,
+        ))
+    }
+
+    /// The session of a pair. An unknown `sid` and a wrong `client_secret` get one answer, after the same work.
+    async fn find_pair(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+    ) -> Result<Session> {
+        let sid = sid.unwrap_or_else(|| SessionId::generate(Timestamp(0)));
+        let session = self.store.find(sid).await?;
+        let key = session
+            .as_ref()
+            .and_then(|session| self.keys.find(session.key_id));
+        let hash = session
+            .as_ref()
+            .map_or(&[][..], |session| &session.secret_hash);
+        let matches = proof::secret_matches(key.unwrap_or(self.keys.newest()), client_secret, hash);
+        session.filter(|_| matches).ok_or(Error::NoValidSession)
+    }
+
+    /// Whether the pair's address is proved for `wanted`, as a stage of user-interactive authentication asks
+    /// (Client-Server API, "Email-based (identity / homeserver)"). Changes nothing; cheap enough to be polled.
+    ///
+    /// # Errors
+    /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::ProofSpent`] once
+    /// the proof was taken.
+    pub async fn proof(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+        user_id: Option<&str>,
+    ) -> Result<Proof> {
+        let session = self.find_pair(sid, client_secret).await?;
+        let proof = session.prove(wanted, user_id, self.clock.now())?;
+        if session.taken_at.is_some() {
+            Err(Error::ProofSpent)
+        } else {
+            Ok(proof)
+        }
+    }
+
+    /// Claims the pair's proof for one operation: of parallel callers exactly one gets it.
+    ///
+    /// # Errors
+    /// As [`Validation::proof`]; [`Error::ProofHeld`] while another operation holds it, [`Error::ProofSpent`] if another
+    /// request took it.
+    pub async fn claim(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+        request: ClaimRequest,
+    ) -> Result<Claim> {
+        let now = self.clock.now();
+        let session = self.find_pair(sid, client_secret).await?;
+        let proof = session.prove(request.purpose, request.user_id.as_deref(), now)?;
+        let ClaimRequest {
+            op_id,
+            digest,
+            lease,
+            ..
+        } = request;
+        let claim = NewClaim {
+            sid: session.sid,
+            op_id,
+            digest,
+            lease,
+            now,
+        };
+        match self.store.claim(claim).await? {
+            Claimed::Yes(_) => Ok(Claim::Yours(proof)),
+            Claimed::Taken { same_request: true } => Ok(Claim::DoneBefore),
+            Claimed::Taken {
+                same_request: false,
+            } => Err(Error::ProofSpent),
+            Claimed::Held => Err(Error::ProofHeld),
+            Claimed::No(_) => Err(Error::SessionExpired),
+        }
+    }
+
+    /// Uses up the proof that `op_id` claimed. `false` if `op_id` holds no claim.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn take(&self, op_id: &str) -> Result<bool> {
+        Ok(self.store.take(op_id, self.clock.now()).await?)
+    }
+
+    /// Gives the proof that `op_id` claimed back, after a certain refusal. `false` if `op_id` holds no claim.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn release(&self, op_id: &str) -> Result<bool> {
+        Ok(self.store.release(op_id).await?)
+    }
+}
+
+/// An absolute URL below the public one, whose own path may be a prefix.
+pub(crate) fn below(public_url: &Url, path: &str) -> Url {
+    let mut url = public_url.clone();
+    let prefix = public_url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{prefix}/{path}"));
+    url
+}
