@@ -1,12 +1,36 @@
 //! Lets a Matrix homeserver prove, by itself, that a person owns an email address.
+//!
+//! Everything is one of two steps: *ask for a token* and *show the token*. A homeserver in Rust mounts
+//! [`Threepid::email_router`] and calls [`Threepid::validation`] when it needs the proof; others run the binary beside
+//! them.
+//!
+//! From the inside out:
+//!
+//! - values that can not be wrong: [`threepid`], [`secret`], [`next_link`], [`rate`], [`source`], [`session`], and the
+//!   server's keys ([`Keyring`]);
+//! - rules: [`validation`] (both steps, and the use of a proof), [`limits`], [`policy`], the outbox and the texts;
+//! - ports, and what stands behind them: [`store`], [`courier`], [`homeserver`];
+//! - the wire: [`http`].
+//!
+//! Whoever wants to know how a request is answered reads three functions: the handler, the rule, the table of errors
+//! ([`Error::wire`](error::Error::wire)).
 
+mod builder;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod courier;
 pub mod error;
 pub mod homeserver;
+pub mod http;
+pub mod key_file;
 mod keys;
 pub mod limits;
+mod messages;
 pub mod next_link;
+mod outbox;
 pub mod policy;
 mod proof;
 pub mod rate;
@@ -17,4 +41,6 @@ pub mod store;
 pub mod threepid;
 pub mod validation;
 
+pub use builder::{Background, Builder, Threepid};
+pub use error::Error;
 pub use keys::Keyring;

@@ -1,0 +1,84 @@
+//! The page that a mailed link leads to.
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Redirect, Response},
+};
+
+use crate::{
+    error::{Error, Result},
+    http::{App, extract::ClientSource, pages},
+    proof::Code,
+    validation::{Validation, View, below},
+};
+
+/// `GET` and `HEAD /_threepid/link/{link}`: says what will happen. Changes nothing, so that scanners and previews of
+/// mails can not validate an address.
+pub(crate) async fn show(State(app): State<App>, Path(link): Path<String>) -> Result<Response> {
+    let view = app.validation.look_at_link(&link).await?;
+    if view.session.validated_at.is_some() {
+        return Ok(done_page(&app, &view));
+    }
+    let landing = pages::Landing {
+        purpose: view.session.purpose,
+        address: view.session.threepid.address(),
+        account: view.session.user_id.as_deref(),
+        form_action: form_action(&app.validation, &view),
+    };
+    Ok(pages::landing(&app.app_name, &landing))
+}
+
+/// `POST /_threepid/link/{link}`: the button. The link itself is the secret that keeps forged forms out.
+pub(crate) async fn confirm(
+    State(app): State<App>,
+    Path(link): Path<String>,
+    source: ClientSource,
+    headers: HeaderMap,
+) -> Result<Response> {
+    if is_from_elsewhere(&headers, &app.validation) {
+        return Err(Error::CrossSite);
+    }
+    let view = app.validation.submit_link(&link, source.0).await?;
+    Ok(done(&app, view))
+}
+
+/// Where a person goes after a validation: on to a listed `next_link`, or to a page that names it.
+pub(crate) fn done(app: &App, view: View) -> Response {
+    match &view.next_link {
+        Some(next_link) if app.validation.settings.next_links.is_listed() => {
+            let target = next_link.with_sid(&view.session.sid.to_string());
+            let mut response = Redirect::to(&target).into_response();
+            pages::keep_private(response.headers_mut());
+            response
+        }
+        _ => done_page(app, &view),
+    }
+}
+
+fn done_page(app: &App, view: &View) -> Response {
+    let next = view.next_link.as_ref().map(|link| (link.destination(), link.with_sid(&view.session.sid.to_string())));
+    pages::done(
+        &app.app_name,
+        &pages::Done {
+            purpose: view.session.purpose,
+            code: view.code.as_ref().map(Code::reveal),
+            next: next.as_ref().map(|(destination, url)| (destination.as_str(), url.as_str())),
+        },
+    )
+}
+
+/// Chromium applies `form-action` to the redirect after a form too.
+fn form_action(validation: &Validation, view: &View) -> Option<String> {
+    let listed = validation.settings.next_links.is_listed();
+    view.next_link.as_ref().filter(|_| listed).map(crate::next_link::NextLink::form_action)
+}
+
+/// Whether a form was sent from another page than ours. An absent or `null` origin is ours: `no-referrer` makes it so.
+fn is_from_elsewhere(headers: &HeaderMap, validation: &Validation) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let cross_site = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site" | "?"));
+    let ours = below(&validation.settings.public_url, "").origin().ascii_serialization();
+    let foreign_origin = text(header::ORIGIN.as_str()).is_some_and(|origin| origin != "null" && origin != ours);
+    cross_site || foreign_origin
+}

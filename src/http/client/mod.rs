@@ -1,0 +1,5 @@
+//! The Client-Server API's handlers, and those of the URLs that it tells to clients and people.
+
+pub(super) mod link;
+pub(super) mod request_token;
+pub(super) mod submit_token;

@@ -1,0 +1,89 @@
+//! `submitToken` at our `submit_url`: JSON for clients, a page for people (MSC2078, MSC4183).
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::link;
+use crate::{
+    error::{Error, Result},
+    http::{
+        App,
+        extract::{ClientSource, MatrixJson},
+        pages, respond,
+    },
+    secret::{ClientSecret, SessionId},
+    session::Session,
+    source::Source,
+};
+
+/// The longest token, in Unicode code points (Identity Service API, "Establishing associations").
+const LONGEST_TOKEN: usize = 255;
+
+/// `POST /_threepid/email/submitToken`: what the Identity Service API says of `POST …/validate/email/submitToken`,
+/// without an access token.
+pub(crate) async fn post_email(
+    State(app): State<App>,
+    source: ClientSource,
+    MatrixJson(body): MatrixJson,
+) -> Result<Json<Value>> {
+    let (sid, client_secret) = (body.string("sid")?, body.string("client_secret")?);
+    submit(&app, sid, client_secret, body.string("token")?, source.0).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+/// `GET /_threepid/email/submitToken`: the same for people, with the effect that the Identity Service API specifies.
+/// No message of ours links to it.
+pub(crate) async fn get_email(
+    State(app): State<App>,
+    source: ClientSource,
+    headers: HeaderMap,
+    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    if is_prefetch(&headers) {
+        return pages::prefetched(&app.app_name);
+    }
+    let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
+    let submitted = async {
+        let value = |name: &'static str| {
+            let mut values = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            match (values.next(), values.next()) {
+                (None, _) => Err(Error::MissingParam(name)),
+                (Some(value), None) => Ok(value),
+                (Some(_), Some(_)) => Err(Error::invalid(format!("The key {name} stands twice."))),
+            }
+        };
+        let session = submit(&app, value("sid")?, value("client_secret")?, value("token")?, source.0).await?;
+        app.validation.view(session)
+    };
+    match submitted.await {
+        Ok(view) => link::done(&app, view),
+        Err(error) => respond::as_page(&error, &app.app_name),
+    }
+}
+
+/// `HEAD` of the same: changes nothing, whatever the query says.
+pub(crate) async fn head_email() -> Response {
+    StatusCode::OK.into_response()
+}
+
+/// Whether a browser loads the page before anybody asked for it.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        let told = headers.get(*name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+        told.contains("prefetch") || told.contains("preview") || told.contains("prerender")
+    })
+}
+
+async fn submit(app: &App, sid: &str, client_secret: &str, token: &str, source: Source) -> Result<Session> {
+    let sid = SessionId::parse(sid)?;
+    let client_secret = ClientSecret::parse(client_secret)?;
+    if token.is_empty() || token.chars().count() > LONGEST_TOKEN {
+        return Err(Error::invalid("token must be 1 to 255 characters"));
+    }
+    app.validation.submit_token(sid, &client_secret, token, source).await
+}

@@ -1,0 +1,192 @@
+//! From a request to our types.
+
+use std::{fmt, time::Duration};
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::request::Parts,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::{App, peer::Peer};
+use crate::{
+    error::{Error, Result},
+    source::Source,
+};
+
+/// The largest body that is read.
+const MOST_BYTES: usize = 64 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// The greatest integer that Matrix knows.
+const MOST: i64 = (1 << 53) - 1;
+
+/// The JSON object of a request, whatever its `Content-Type` says.
+#[derive(Debug)]
+pub(crate) struct MatrixJson(pub(crate) Object);
+
+/// A JSON object in which no key stands twice. Keys that nobody asks for are ignored.
+pub(crate) struct Object(Map<String, Value>);
+
+impl Object {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Error::NotJson`], [`Error::BadJson`] for anything but an object, or for a key that stands twice.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self> {
+        serde_json::from_slice(body).map_err(|error| {
+            if error.is_data() {
+                Error::BadJson("The request body must be a JSON object, with no key twice.".into())
+            } else {
+                Error::NotJson
+            }
+        })
+    }
+
+    /// A required string.
+    pub(crate) fn string(&self, key: &'static str) -> Result<&str> {
+        self.0.get(key).ok_or(Error::MissingParam(key))?.as_str().ok_or_else(|| wrong_type(key, "a string"))
+    }
+
+    /// An optional string; `null` is none.
+    pub(crate) fn optional_string(&self, key: &'static str) -> Result<Option<&str>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or_else(|| wrong_type(key, "a string")),
+        }
+    }
+
+    /// A required integer from 0 to 2^53 − 1.
+    pub(crate) fn count(&self, key: &'static str) -> Result<i64> {
+        let value = self.0.get(key).ok_or(Error::MissingParam(key))?;
+        let out_of_range = || Error::invalid(format!("The key {key} must lie between 0 and 9007199254740991."));
+        match (value.as_i64(), value.as_f64()) {
+            (Some(count @ 0..=MOST), _) => Ok(count),
+            (Some(_), _) => Err(out_of_range()),
+            (None, Some(number)) if number.fract() == 0.0 => Err(out_of_range()),
+            _ => Err(wrong_type(key, "an integer")),
+        }
+    }
+}
+
+fn wrong_type(key: &'static str, wanted: &'static str) -> Error {
+    Error::BadJson(format!("The key {key} must be {wanted}.").into())
+}
+
+impl fmt::Debug for Object {
+    /// The keys alone: values are secrets.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct NoKeyTwice;
+
+        impl<'de> Visitor<'de> for NoKeyTwice {
+            type Value = Object;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+                let mut map = Map::new();
+                let mut twice = false;
+                while let Some((key, value)) = entries.next_entry()? {
+                    twice |= map.insert(key, value).is_some();
+                }
+                if twice { Err(serde::de::Error::custom("a key stands twice")) } else { Ok(Object(map)) }
+            }
+        }
+
+        from.deserialize_map(NoKeyTwice)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for MatrixJson {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let body = Limited::new(request.into_body(), MOST_BYTES).collect();
+        let body = tokio::time::timeout(BODY_TIME, body).await.map_err(|_| Error::RequestTimeout)?;
+        let body = body.map_err(|error| {
+            if error.downcast_ref::<LengthLimitError>().is_some() { Error::TooLarge } else { Error::NotJson }
+        })?;
+        Ok(Self(Object::parse(&body.to_bytes())?))
+    }
+}
+
+/// Where a request came from, as far as trusted proxies tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientSource(pub(crate) Source);
+
+impl FromRequestParts<App> for ClientSource {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        Ok(Self(app.trusted_proxies.source(peer, &parts.headers)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Object> {
+        Object::parse(body.as_bytes())
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_apart_from_what_is_no_json() {
+        let deep = "[".repeat(10_000);
+        let deep_value = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        for body in ["", "{", "email=a%40b.org", "{'a':1}", "{\"a\":1}x", "nul", "{\"a\":\"\\ud800\"}", &deep, &deep_value] {
+            assert_eq!(parse(body).unwrap_err(), Error::NotJson, "{body:.40}");
+        }
+        assert_eq!(Object::parse(b"{\"a\":\"\xff\"}").unwrap_err(), Error::NotJson);
+        for body in ["[]", "null", "1", "\"a\"", "{\"a\":1,\"a\":2}"] {
+            assert!(matches!(parse(body).unwrap_err(), Error::BadJson(_)), "{body}");
+        }
+        assert!(parse("{\"a\":{\"b\":[1,2,{\"c\":null}]}}").is_ok());
+    }
+
+    #[test]
+    fn values_have_their_types() {
+        let body = parse(r#"{"s":"x","n":null,"i":1}"#).unwrap();
+        assert_eq!(body.string("s"), Ok("x"));
+        assert_eq!(body.string("none"), Err(Error::MissingParam("none")));
+        assert!(matches!(body.string("n"), Err(Error::BadJson(_))));
+        assert!(matches!(body.string("i"), Err(Error::BadJson(_))));
+        assert_eq!(body.optional_string("n"), Ok(None));
+        assert!(matches!(body.optional_string("i"), Err(Error::BadJson(_))));
+    }
+
+    #[test]
+    fn counts_are_integers_that_matrix_knows() {
+        for (text, wanted) in [("0", 0), ("1", 1), ("9007199254740991", MOST)] {
+            assert_eq!(parse(&format!("{{\"n\":{text}}}")).unwrap().count("n"), Ok(wanted));
+        }
+        for text in ["-1", "9007199254740992", "9223372036854775807", "99999999999999999999", "1e300"] {
+            let refused = parse(&format!("{{\"n\":{text}}}")).unwrap().count("n");
+            assert!(matches!(refused, Err(Error::InvalidParam(_))), "{text}");
+        }
+        for text in ["\"1\"", "1.5", "null", "true", "[1]", "{}"] {
+            let refused = parse(&format!("{{\"n\":{text}}}")).unwrap().count("n");
+            assert!(matches!(refused, Err(Error::BadJson(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let shown = format!("{:?}", parse(r#"{"client_secret":"hunter2"}"#).unwrap());
+        assert!(shown.contains("client_secret") && !shown.contains("hunter2"));
+    }
+}

@@ -1,0 +1,72 @@
+//! The mailbox page: what was "sent" while mails are only captured. For newcomers and for tests.
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use super::{App, pages, peer::Peer};
+use crate::{courier::capture::Captured, error::Error};
+
+/// `GET /_threepid/mailbox`, `GET` and `DELETE /_threepid/mailbox/messages`: 404 unless mails are captured, and for
+/// whoever is not on this machine.
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/_threepid/mailbox", get(page))
+        .route("/_threepid/mailbox/messages", get(messages).delete(clear))
+        .layer(middleware::from_fn(on_this_machine))
+}
+
+async fn page(State(app): State<App>) -> Result<Response, Error> {
+    let captured = app.mailbox.as_ref().ok_or(Error::Unrecognized)?.messages();
+    let entries: Vec<_> = captured
+        .iter()
+        .map(|mail| pages::MailboxEntry { to: &mail.to, subject: &mail.subject, text: &mail.text, at: mail.at })
+        .collect();
+    Ok(pages::mailbox(&app.app_name, &entries))
+}
+
+async fn messages(State(app): State<App>) -> Result<Json<Vec<Captured>>, Error> {
+    Ok(Json(app.mailbox.as_ref().ok_or(Error::Unrecognized)?.messages()))
+}
+
+async fn clear(State(app): State<App>) -> Result<StatusCode, Error> {
+    app.mailbox.as_ref().ok_or(Error::Unrecognized)?.clear();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets only requests through that come from this machine, and were neither forwarded nor sent by a rebound name.
+async fn on_this_machine(request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_loopback());
+    if local && has_local_host(request.headers(), request.uri()) && !was_forwarded(request.headers()) {
+        next.run(request).await
+    } else {
+        Error::Unrecognized.into_response()
+    }
+}
+
+fn has_local_host(headers: &HeaderMap, uri: &Uri) -> bool {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else { return false };
+    let absolute = uri.host().is_none_or(is_loopback_name);
+    let authority = host.parse::<axum::http::uri::Authority>();
+    absolute && authority.is_ok_and(|authority| is_loopback_name(authority.host()))
+}
+
+/// `localhost`, or a loopback address written as such.
+fn is_loopback_name(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn was_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        name == "forwarded" || name == "via" || name.starts_with("x-forwarded-")
+    })
+}

@@ -1,0 +1,132 @@
+//! Every route on one screen.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware,
+    routing::{any, get, post},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{Any, CorsLayer},
+    set_header::SetResponseHeaderLayer,
+};
+
+use self::{client::link, client::request_token, client::submit_token};
+use crate::{courier::capture::Capture, error::Error, outbox::Deliveries, validation::Validation};
+
+mod client;
+pub(crate) mod extract;
+mod mailbox;
+mod monitoring;
+pub(crate) mod pages;
+pub mod peer;
+mod respond;
+#[cfg(feature = "server")]
+pub(crate) mod serve;
+
+/// What handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) validation: Arc<Validation>,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
+    pub(crate) mailbox: Option<Arc<Capture>>,
+    pub(crate) app_name: Arc<str>,
+    pub(crate) request_timeout: Duration,
+}
+
+/// The prefixes of the Client-Server API that clients use, the newest first.
+const PREFIXES: [&str; 4] =
+    ["/_matrix/client/v3", "/_matrix/client/r0", "/_matrix/client/unstable", "/_matrix/client/api/v1"];
+
+/// The endpoints that prove email addresses, for a host to merge into its own router.
+pub(crate) fn email(app: &App) -> Router {
+    let mut client = Router::new();
+    for prefix in PREFIXES {
+        client = client
+            .route(&format!("{prefix}/register/email/requestToken"), post(request_token::register_email))
+            .route(&format!("{prefix}/account/password/email/requestToken"), post(request_token::password_email))
+            .route(&format!("{prefix}/account/3pid/email/requestToken"), post(request_token::add_email));
+    }
+    let client = client
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response(respond::in_client_words));
+    let submit = Router::new()
+        .route(
+            "/_threepid/email/submitToken",
+            get(submit_token::get_email).head(submit_token::head_email).post(submit_token::post_email),
+        )
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response(respond::in_identity_words));
+    let link = Router::new()
+        .route("/_threepid/link/{link}", get(link::show).post(link::confirm))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response_with_state(app.clone(), respond::in_page_words));
+    let client = with_cors(client.merge(submit));
+    guarded(client.merge(link).with_state(app.clone()), app)
+}
+
+/// All that is served to the public.
+pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
+    let unknown = Router::new().route("/_matrix", any(unrecognized)).route("/_matrix/{*rest}", any(unrecognized));
+    let unknown = with_cors(unknown.layer(middleware::map_response(respond::in_client_words)));
+    let mut router = Router::new().merge(unknown).merge(monitoring::routes());
+    if with_mailbox {
+        router = router.merge(mailbox::routes());
+    }
+    let own = router
+        .fallback(unrecognized)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response(respond::in_client_words))
+        .with_state(app.clone());
+    email(app).merge(guarded(own, app))
+}
+
+/// What is served on the internal listener alone.
+pub(crate) fn internal(app: &App) -> Router {
+    let router = monitoring::routes()
+        .merge(mailbox::routes())
+        .fallback(unrecognized)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response(respond::in_client_words));
+    guarded(router.with_state(app.clone()), app)
+}
+
+/// No request runs for ever, and no panic reaches a client.
+fn guarded(router: Router, app: &App) -> Router {
+    router
+        .layer(middleware::from_fn_with_state(app.request_timeout, respond::in_time))
+        .layer(CatchPanicLayer::custom(respond::after_panic))
+        .layer(middleware::from_fn(respond::log))
+}
+
+/// The headers that web clients of other origins need on every answer (Client-Server API, "Web Browser Clients").
+/// An `OPTIONS` request is answered here, and never acted on.
+fn with_cors<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    const METHODS: &str = "GET, POST, PUT, DELETE, OPTIONS";
+    const HEADERS: &str = "X-Requested-With, Content-Type, Authorization, Origin, Accept";
+    let always = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+    };
+    router
+        .layer(
+            CorsLayer::new()
+                .allow_origin(Any)
+                .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS])
+                .expose_headers([header::RETRY_AFTER])
+                .max_age(Duration::from_secs(24 * 60 * 60)),
+        )
+        .layer(always(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
+        .layer(always(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS))
+}
+
+async fn unrecognized() -> Error {
+    Error::Unrecognized
+}
+
+async fn method_not_allowed() -> Error {
+    Error::MethodNotAllowed
+}

@@ -1,0 +1,122 @@
+//! The key file: made at first start, never made anew over a store that has a key.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use crate::{keys::Keyring, store::sqlite::SqliteStore};
+
+/// Reads the server's keys from `path`; makes a file with one key (mode 0600) if there is none and the store is fresh.
+///
+/// # Errors
+/// A sentence for the operator: the file can not be read or made, it holds no keys, or the store was used with a key
+/// that is not in it.
+pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring, String> {
+    let known = store.key_fingerprint().await.map_err(|error| error.to_string())?;
+    let keys = match (read(path)?, &known) {
+        (Some(keys), _) => keys,
+        (None, Some(_)) => {
+            return Err(format!(
+                "{} is missing, but the database was used with a server key. Restore the key file from your backup; \
+                 to start anew, move the database away too.",
+                path.display()
+            ));
+        }
+        (None, None) => create(path)?,
+    };
+    check(path, &keys, known.as_deref())?;
+    if known.as_deref() != Some(&keys.fingerprint()) {
+        store.set_key_fingerprint(keys.fingerprint()).await.map_err(|error| error.to_string())?;
+    }
+    Ok(keys)
+}
+
+/// Reads the server's keys for a command beside the server, which makes and records nothing; `None` without a file.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub async fn load(path: &Path, store: &SqliteStore) -> Result<Option<Keyring>, String> {
+    let known = store.key_fingerprint().await.map_err(|error| error.to_string())?;
+    let Some(keys) = read(path)? else { return Ok(None) };
+    check(path, &keys, known.as_deref())?;
+    Ok(Some(keys))
+}
+
+fn check(path: &Path, keys: &Keyring, known: Option<&str>) -> Result<(), String> {
+    let fits = known.is_none_or(|known| keys.fingerprints().iter().any(|print| print == known));
+    if fits {
+        return Ok(());
+    }
+    Err(format!(
+        "{} does not hold the server key that the database was used with. Restore the right key file, or add its key \
+         below the new one.",
+        path.display()
+    ))
+}
+
+fn read(path: &Path) -> Result<Option<Keyring>, String> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => zeroize::Zeroizing::new(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("the key file {} can not be read: {error}", path.display())),
+    };
+    Keyring::parse(&text).map(Some).map_err(|why| format!("the key file {} can not be used: {why}", path.display()))
+}
+
+/// Written beside its place and moved there whole: a crash leaves no half a key.
+fn create(path: &Path) -> Result<Keyring, String> {
+    let text = Keyring::generate_file();
+    let beside = path.with_extension("new");
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        fs::File::open(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+            .sync_all()
+    })();
+    written.map_err(|error: io::Error| format!("the key file {} can not be made: {error}", path.display()))?;
+    Keyring::parse(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::store::sqlite::Role;
+
+    #[tokio::test]
+    async fn a_key_is_made_once_and_never_over_a_used_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, path) = (dir.path().join("threepid.db"), dir.path().join("secret.key"));
+        let store = SqliteStore::open(&database, Role::Server).unwrap();
+
+        let made = load_or_create(&path, &store).await.unwrap();
+        let again = load_or_create(&path, &store).await.unwrap();
+
+        assert_eq!(made.fingerprint(), again.fingerprint());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::rename(&path, dir.path().join("lost")).unwrap();
+        assert!(load_or_create(&path, &store).await.unwrap_err().contains("missing"));
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn another_key_is_refused_and_a_rotated_one_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret.key");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).unwrap();
+        load_or_create(&path, &store).await.unwrap();
+        let old = fs::read_to_string(&path).unwrap();
+        let new = Keyring::generate_file();
+
+        fs::write(&path, new.as_bytes()).unwrap();
+        assert!(load_or_create(&path, &store).await.is_err());
+        fs::write(&path, format!("{}{old}", *new)).unwrap();
+        assert!(load_or_create(&path, &store).await.is_ok());
+    }
+}

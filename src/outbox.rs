@@ -1,0 +1,311 @@
+//! The outbox's workers: claim, write, deliver, record.
+//!
+//! A message is sent twice only if the process dies between the next hop's acceptance and its record.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    courier::{Courier, DeliveryError, Message},
+    error::{Error, Result},
+    keys::Keyring,
+    messages::{self, Writing},
+    proof::{self, Code, Link},
+    secret::{random, random_fraction},
+    session::{Lifetimes, MessageKind},
+    store::{Queued, Store},
+    validation::{Contents, below},
+};
+
+/// The first wait after a failure that may pass; it doubles with each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// The longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// How often an idle worker looks for what has become due.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// The most messages that a worker takes at once, while deliveries are quick.
+const MOST_AT_ONCE: u32 = 16;
+/// A delivery over this is slow: then a worker takes one message at a time, and leaves the others to its fellows.
+const QUICK: Duration = Duration::from_millis(20);
+
+/// What the words of a message need.
+#[derive(Clone, Debug)]
+pub(crate) struct Letterhead {
+    pub(crate) app_name: String,
+    pub(crate) server_name: String,
+    pub(crate) public_url: Url,
+    pub(crate) contents: Contents,
+    pub(crate) lifetimes: Lifetimes,
+}
+
+/// How the next hop does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RelayHealth {
+    /// Since when no delivery has succeeded although some were tried; `None` while all is well.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// Delivers what the store has queued.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) courier: Arc<dyn Courier>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) letterhead: Letterhead,
+    /// Names this process's leases.
+    holder: String,
+    /// Delivered, and not recorded yet: never to be sent again by this process.
+    unrecorded: Arc<Mutex<HashSet<i64>>>,
+    health: Mutex<RelayHealth>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        courier: Arc<dyn Courier>,
+        keys: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        wake: Arc<Notify>,
+        letterhead: Letterhead,
+    ) -> Self {
+        let holder = format!("{}-{:08x}", std::process::id(), u32::from_le_bytes(random()));
+        let (unrecorded, health) = (Arc::default(), Mutex::default());
+        Self { store, courier, keys, clock, wake, letterhead, holder, unrecorded, health }
+    }
+
+    /// How the next hop does.
+    pub(crate) fn health(&self) -> RelayHealth {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One worker's life: until it is told to stop, and then until what it is sending is recorded.
+    pub(crate) async fn work(&self, stop: CancellationToken) {
+        let mut most = 1;
+        while !stop.is_cancelled() {
+            match self.deliver_some(most, &stop).await {
+                Ok(Some(slowest)) => most = if slowest < QUICK { (most * 2).min(MOST_AT_ONCE) } else { 1 },
+                Ok(None) => self.wait_for_work(&stop).await,
+                Err(error) => {
+                    tracing::warn!(cause = error.cause(), "the outbox can not be read; trying again");
+                    sleep_unless(&stop, IDLE_LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Delivers all that is due now; how many messages were tried.
+    pub(crate) async fn deliver_due(&self) -> Result<usize> {
+        let never = CancellationToken::new();
+        let mut tried = 0;
+        loop {
+            let leased = self.lease(MOST_AT_ONCE).await?;
+            if leased.is_empty() {
+                return Ok(tried);
+            }
+            tried += leased.len();
+            self.deliver_all(leased, &never).await;
+        }
+    }
+
+    async fn wait_for_work(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.wake.notified() => return,
+                () = tokio::time::sleep(IDLE_LOOK) => {}
+            }
+            if matches!(self.store.next_due().await, Ok(Some(due)) if due <= self.clock.now()) {
+                return;
+            }
+        }
+    }
+
+    /// Delivers up to `most` messages; how long the slowest took, or `None` if nothing was due.
+    async fn deliver_some(&self, most: u32, stop: &CancellationToken) -> Result<Option<Duration>> {
+        let leased = self.lease(most).await?;
+        if leased.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.deliver_all(leased, stop).await))
+    }
+
+    async fn lease(&self, most: u32) -> Result<Vec<Queued>> {
+        let now = self.clock.now();
+        let until = now + self.courier.longest() * 2 + Duration::from_secs(60);
+        Ok(self.store.lease(&self.holder, most, now, until).await?)
+    }
+
+    /// Delivers a batch one by one, while the records of those before are made durable; how long the slowest took.
+    async fn deliver_all(&self, batch: Vec<Queued>, stop: &CancellationToken) -> Duration {
+        let leased_at = self.clock.now();
+        let mut records = JoinSet::new();
+        let mut slowest = Duration::ZERO;
+        for queued in batch {
+            if self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).contains(&queued.id) {
+                continue;
+            }
+            let began = self.clock.now();
+            // Never begin what could outlive its lease: another worker would send it again.
+            if stop.is_cancelled() || began.since(leased_at) > self.courier.longest() {
+                records.spawn(self.record(queued, Ended::GivenBack, began));
+                continue;
+            }
+            let ended = self.deliver(&queued).await;
+            let now = self.clock.now();
+            slowest = slowest.max(now.since(began));
+            self.note_health(&ended, began);
+            records.spawn(self.record(queued, ended, now));
+        }
+        records.join_all().await;
+        slowest
+    }
+
+    async fn deliver(&self, queued: &Queued) -> Ended {
+        let now = self.clock.now();
+        if now >= queued.useless_at {
+            return Ended::Failed("given up: the link would have run out".to_owned());
+        }
+        let message = match self.write(queued, now) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(message = queued.id, cause = error.cause(), "a message could not be written");
+                return Ended::Failed("it could not be written".to_owned());
+            }
+        };
+        let sending = self.courier.deliver(&queued.session.threepid, &message);
+        let longest = self.courier.longest() + Duration::from_secs(5);
+        let sent = tokio::time::timeout(longest, sending).await;
+        match sent.unwrap_or_else(|_| Err(DeliveryError::transient("timed out"))) {
+            Ok(outcome) => Ended::Sent(outcome),
+            Err(error) if error.transient => Ended::Later(error.outcome),
+            Err(error) => Ended::Failed(error.outcome),
+        }
+    }
+
+    fn write(&self, queued: &Queued, now: Timestamp) -> Result<Message> {
+        let session = &queued.session;
+        let key = self.keys.find(session.key_id).ok_or_else(|| Error::Internal("the row's key is gone".to_owned()))?;
+        let head = &self.letterhead;
+        let is_token = matches!(queued.kind, MessageKind::Token(_));
+        let link = (is_token && head.contents.has_link())
+            .then(|| below(&head.public_url, &format!("_threepid/link/{}", Link::derive(key, session.sid))));
+        let code =
+            (is_token && head.contents.has_code()).then(|| Code::derive(key, session.sid, queued.send_attempt));
+        messages::write(&Writing {
+            kind: queued.kind,
+            app_name: &head.app_name,
+            server_name: &head.server_name,
+            address: session.threepid.address(),
+            link: link.as_ref().map(Url::as_str),
+            code: code.as_ref().map(Code::reveal),
+            account: queued.details.user_id.as_deref(),
+            network: queued.details.network.as_deref(),
+            asked_at: queued.queued_at,
+            link_minutes: head.lifetimes.link.as_secs() / 60,
+            code_minutes: head.lifetimes.code.as_secs() / 60,
+            id: proof::message_id(key, session.sid, queued.send_attempt),
+            at: now,
+        })
+        .map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    fn note_health(&self, ended: &Ended, began: Timestamp) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended {
+            Ended::Sent(_) => health.failing_since = None,
+            Ended::Later(_) => health.failing_since = health.failing_since.or(Some(began)),
+            Ended::Failed(_) | Ended::GivenBack => {}
+        }
+    }
+
+    /// The record of one message, to be made beside the next deliveries.
+    fn record(&self, queued: Queued, ended: Ended, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+        let (store, holder, unrecorded) =
+            (Arc::clone(&self.store), self.holder.clone(), Arc::clone(&self.unrecorded));
+        let set = move || unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        async move {
+            let id = queued.id;
+            if let Ended::Sent(outcome) = ended {
+                set().insert(id);
+                // The lease may run out meanwhile; the set keeps this process from sending it again.
+                while let Err(error) = store.delivered(id, &holder, &outcome, now).await {
+                    tracing::warn!(message = id, %error, "a delivery could not be recorded; trying again");
+                    tokio::time::sleep(IDLE_LOOK).await;
+                }
+                set().remove(&id);
+                return;
+            }
+            let recorded = match ended.settle(&queued, now) {
+                (outcome, Some(due_at)) => store.retry_at(id, &holder, &outcome, due_at).await,
+                (outcome, None) => {
+                    tracing::warn!(message = id, to = queued.session.threepid.masked(), outcome, "a message was given up");
+                    store.give_up(id, &holder, &outcome, now).await
+                }
+            };
+            if let Err(error) = recorded {
+                // The lease runs out by itself, and the message is tried again: it was not delivered.
+                tracing::warn!(message = id, %error, "the end of a delivery could not be recorded");
+            }
+        }
+    }
+}
+
+/// How one try ended.
+enum Ended {
+    Sent(String),
+    Later(String),
+    Failed(String),
+    GivenBack,
+}
+
+impl Ended {
+    /// What the history says, and when to try again.
+    fn settle(self, queued: &Queued, now: Timestamp) -> (String, Option<Timestamp>) {
+        match self {
+            Self::GivenBack => ("not tried yet".to_owned(), Some(now)),
+            Self::Sent(outcome) | Self::Failed(outcome) => (outcome, None),
+            Self::Later(outcome) => {
+                let due_at = now + backoff(queued.deliveries, random_fraction());
+                let in_time = due_at < queued.useless_at;
+                (outcome, in_time.then_some(due_at))
+            }
+        }
+    }
+}
+
+/// The wait after the `deliveries`-th failure: doubled each time, spread by `chance` from half to one and a half.
+fn backoff(deliveries: u32, chance: f64) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << deliveries.saturating_sub(1).min(10));
+    doubled.min(LONGEST_RETRY).mul_f64(0.5 + chance)
+}
+
+async fn sleep_unless(stop: &CancellationToken, span: Duration) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(span) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_are_spread() {
+        assert_eq!(backoff(1, 0.5), Duration::from_secs(5));
+        assert_eq!(backoff(3, 0.5), Duration::from_secs(20));
+        assert_eq!(backoff(1, 0.0), Duration::from_millis(2500));
+        assert_eq!(backoff(99, 0.5), LONGEST_RETRY);
+    }
+}
