@@ -58,7 +58,11 @@ struct Mail<'a> {
     code_minutes: u64,
 }
 
-#[expect(unused_qualifications, reason = "askama's derive writes them")]
+#[expect(
+    unused_qualifications,
+    clippy::ref_binding_to_reference,
+    reason = "askama's derive writes them"
+)]
 mod templates {
     use askama::Template;
 
