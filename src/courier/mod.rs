@@ -1,5 +1,12 @@
 //! Who carries a message away: the trait, and what goes through it.
 
+pub mod capture;
+pub mod email;
+mod file;
+mod mime;
+mod sendmail;
+mod smtp;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
