@@ -69,7 +69,9 @@ pub struct Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Builder").field("settings", &self.settings).finish_non_exhaustive()
+        out.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,18 +174,24 @@ impl Builder {
         let mut settings = self.settings;
         let public_url = settings.public_url.clone();
         if public_url.cannot_be_a_base() || !matches!(public_url.scheme(), "http" | "https") {
-            return Err(format!("the public URL must be an http or https URL, not {public_url}"));
+            return Err(format!(
+                "the public URL must be an http or https URL, not {public_url}"
+            ));
         }
         settings.email = self.courier.is_some();
         let letterhead = Letterhead {
             app_name: self.app_name.clone(),
-            server_name: self.server_name.unwrap_or_else(|| public_url.host_str().unwrap_or("localhost").to_owned()),
+            server_name: self
+                .server_name
+                .unwrap_or_else(|| public_url.host_str().unwrap_or("localhost").to_owned()),
             public_url,
             contents: settings.contents,
             lifetimes: settings.lifetimes,
         };
         let (keys, wake) = (Arc::new(self.keys), Arc::new(Notify::new()));
-        let courier = self.courier.unwrap_or_else(|| Arc::new(Capture::in_memory()));
+        let courier = self
+            .courier
+            .unwrap_or_else(|| Arc::new(Capture::in_memory()));
         let deliveries = Deliveries::new(
             Arc::clone(&self.store),
             courier,
@@ -209,7 +217,10 @@ impl Builder {
             app_name: self.app_name.into(),
             request_timeout: self.request_timeout,
         };
-        Ok(Threepid { app, workers: self.workers })
+        Ok(Threepid {
+            app,
+            workers: self.workers,
+        })
     }
 }
 
@@ -266,7 +277,10 @@ impl Threepid {
     #[must_use]
     pub fn router(&self) -> Router {
         let host = self.app.validation.settings.public_url.host();
-        http::public(&self.app, self.app.mailbox.is_some() && host.is_some_and(|host| is_loopback(&host)))
+        http::public(
+            &self.app,
+            self.app.mailbox.is_some() && host.is_some_and(|host| is_loopback(&host)),
+        )
     }
 
     /// What is served on the internal listener alone.
@@ -312,7 +326,10 @@ impl Threepid {
     /// back first, so it is only for the one server of a store.
     #[must_use = "the work ends when this is stopped"]
     pub fn start(&self) -> Background {
-        let background = Background { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let background = Background {
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
         let freed = CancellationToken::new();
         let (this, stop, freed_now) = (self.clone(), background.stop.clone(), freed.clone());
         background.tasks.spawn(async move {
@@ -324,8 +341,11 @@ impl Threepid {
             this.sweep_until(stop).await;
         });
         for _ in 0..self.workers {
-            let (deliveries, stop, freed) =
-                (Arc::clone(&self.app.deliveries), background.stop.clone(), freed.clone());
+            let (deliveries, stop, freed) = (
+                Arc::clone(&self.app.deliveries),
+                background.stop.clone(),
+                freed.clone(),
+            );
             background.tasks.spawn(async move {
                 freed.cancelled().await;
                 deliveries.work(stop).await;
@@ -346,7 +366,10 @@ impl Threepid {
                 Ok(0) => SWEEP_EVERY,
                 Ok(_) => SWEEP_PAUSE,
                 Err(error) => {
-                    tracing::warn!(cause = error.cause(), "the sweeper could not work; trying again");
+                    tracing::warn!(
+                        cause = error.cause(),
+                        "the sweeper could not work; trying again"
+                    );
                     SWEEP_EVERY
                 }
             };
@@ -365,7 +388,9 @@ impl Background {
     /// Begins nothing new, finishes and records what is being sent; gives up after `deadline`. Whether all finished.
     pub async fn stop(self, deadline: Duration) -> bool {
         self.stop.cancel();
-        tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
+        tokio::time::timeout(deadline, self.tasks.wait())
+            .await
+            .is_ok()
     }
 }
 
@@ -373,6 +398,8 @@ fn is_loopback(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Domain(name) => *name == "localhost",
         url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => std::net::IpAddr::from(*address).to_canonical().is_loopback(),
+        url::Host::Ipv6(address) => std::net::IpAddr::from(*address)
+            .to_canonical()
+            .is_loopback(),
     }
 }

@@ -15,7 +15,10 @@ use crate::{keys::Keyring, store::sqlite::SqliteStore};
 /// A sentence for the operator: the file can not be read or made, it holds no keys, or the store was used with a key
 /// that is not in it.
 pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring, String> {
-    let known = store.key_fingerprint().await.map_err(|error| error.to_string())?;
+    let known = store
+        .key_fingerprint()
+        .await
+        .map_err(|error| error.to_string())?;
     let keys = match (read(path)?, &known) {
         (Some(keys), _) => keys,
         (None, Some(_)) => {
@@ -29,7 +32,10 @@ pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring,
     };
     check(path, &keys, known.as_deref())?;
     if known.as_deref() != Some(&keys.fingerprint()) {
-        store.set_key_fingerprint(keys.fingerprint()).await.map_err(|error| error.to_string())?;
+        store
+            .set_key_fingerprint(keys.fingerprint())
+            .await
+            .map_err(|error| error.to_string())?;
     }
     Ok(keys)
 }
@@ -39,8 +45,13 @@ pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring,
 /// # Errors
 /// As [`load_or_create`].
 pub async fn load(path: &Path, store: &SqliteStore) -> Result<Option<Keyring>, String> {
-    let known = store.key_fingerprint().await.map_err(|error| error.to_string())?;
-    let Some(keys) = read(path)? else { return Ok(None) };
+    let known = store
+        .key_fingerprint()
+        .await
+        .map_err(|error| error.to_string())?;
+    let Some(keys) = read(path)? else {
+        return Ok(None);
+    };
     check(path, &keys, known.as_deref())?;
     Ok(Some(keys))
 }
@@ -61,9 +72,16 @@ fn read(path: &Path) -> Result<Option<Keyring>, String> {
     let text = match fs::read_to_string(path) {
         Ok(text) => zeroize::Zeroizing::new(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("the key file {} can not be read: {error}", path.display())),
+        Err(error) => {
+            return Err(format!(
+                "the key file {} can not be read: {error}",
+                path.display()
+            ));
+        }
     };
-    Keyring::parse(&text).map(Some).map_err(|why| format!("the key file {} can not be used: {why}", path.display()))
+    Keyring::parse(&text)
+        .map(Some)
+        .map_err(|why| format!("the key file {} can not be used: {why}", path.display()))
 }
 
 /// Written beside its place and moved there whole: a crash leaves no half a key.
@@ -71,14 +89,25 @@ fn create(path: &Path) -> Result<Keyring, String> {
     let text = Keyring::generate_file();
     let beside = path.with_extension("new");
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        fs::File::open(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-            .sync_all()
+        fs::File::open(
+            path.parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        )?
+        .sync_all()
     })();
-    written.map_err(|error: io::Error| format!("the key file {} can not be made: {error}", path.display()))?;
+    written.map_err(|error: io::Error| {
+        format!("the key file {} can not be made: {error}", path.display())
+    })?;
     Keyring::parse(&text)
 }
 
@@ -92,16 +121,27 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_made_once_and_never_over_a_used_store() {
         let dir = tempfile::tempdir().unwrap();
-        let (database, path) = (dir.path().join("threepid.db"), dir.path().join("secret.key"));
+        let (database, path) = (
+            dir.path().join("threepid.db"),
+            dir.path().join("secret.key"),
+        );
         let store = SqliteStore::open(&database, Role::Server).unwrap();
 
         let made = load_or_create(&path, &store).await.unwrap();
         let again = load_or_create(&path, &store).await.unwrap();
 
         assert_eq!(made.fingerprint(), again.fingerprint());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::rename(&path, dir.path().join("lost")).unwrap();
-        assert!(load_or_create(&path, &store).await.unwrap_err().contains("missing"));
+        assert!(
+            load_or_create(&path, &store)
+                .await
+                .unwrap_err()
+                .contains("missing")
+        );
         assert!(!path.exists());
     }
 

@@ -16,11 +16,7 @@
 //! ([`Error::wire`](error::Error::wire)).
 
 mod builder;
-#[cfg(feature = "server")]
-pub mod cli;
 pub mod clock;
-#[cfg(feature = "server")]
-pub mod config;
 pub mod courier;
 pub mod error;
 pub mod homeserver;

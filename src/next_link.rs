@@ -90,6 +90,9 @@ impl NextLink {
         {
             return refuse("next_link must not hold blanks, line breaks or backslashes");
         }
+        if !text.is_ascii() {
+            return refuse("next_link must be ASCII: percent-encode the rest");
+        }
         let Ok(url) = Url::parse(text) else {
             return refuse("next_link must be an absolute URL");
         };
@@ -240,6 +243,8 @@ mod tests {
             "https://a.org/\r\nSet-Cookie: x",
             "https://a.org/ x",
             "https://a.org/\u{2028}",
+            "https://a.org/é",
+            "https://bücher.example/",
             "https://",
             "io.example.app:/x",
             "blob:https://a.org/1",

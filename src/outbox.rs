@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -49,9 +49,9 @@ pub(crate) struct Letterhead {
 
 /// How the next hop does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct RelayHealth {
+pub(crate) struct RelayHealth {
     /// Since when no delivery has succeeded although some were tried; `None` while all is well.
-    pub failing_since: Option<Timestamp>,
+    pub(crate) failing_since: Option<Timestamp>,
 }
 
 /// Delivers what the store has queued.
@@ -79,14 +79,28 @@ impl Deliveries {
         wake: Arc<Notify>,
         letterhead: Letterhead,
     ) -> Self {
-        let holder = format!("{}-{:08x}", std::process::id(), u32::from_le_bytes(random()));
+        let holder = format!(
+            "{}-{:08x}",
+            std::process::id(),
+            u32::from_le_bytes(random())
+        );
         let (unrecorded, health) = (Arc::default(), Mutex::default());
-        Self { store, courier, keys, clock, wake, letterhead, holder, unrecorded, health }
+        Self {
+            store,
+            courier,
+            keys,
+            clock,
+            wake,
+            letterhead,
+            holder,
+            unrecorded,
+            health,
+        }
     }
 
     /// How the next hop does.
     pub(crate) fn health(&self) -> RelayHealth {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.health)
     }
 
     /// One worker's life: until it is told to stop, and then until what it is sending is recorded.
@@ -94,10 +108,19 @@ impl Deliveries {
         let mut most = 1;
         while !stop.is_cancelled() {
             match self.deliver_some(most, &stop).await {
-                Ok(Some(slowest)) => most = if slowest < QUICK { (most * 2).min(MOST_AT_ONCE) } else { 1 },
+                Ok(Some(slowest)) => {
+                    most = if slowest < QUICK {
+                        (most * 2).min(MOST_AT_ONCE)
+                    } else {
+                        1
+                    }
+                }
                 Ok(None) => self.wait_for_work(&stop).await,
                 Err(error) => {
-                    tracing::warn!(cause = error.cause(), "the outbox can not be read; trying again");
+                    tracing::warn!(
+                        cause = error.cause(),
+                        "the outbox can not be read; trying again"
+                    );
                     sleep_unless(&stop, IDLE_LOOK).await;
                 }
             }
@@ -152,7 +175,12 @@ impl Deliveries {
         let mut records = JoinSet::new();
         let mut slowest = Duration::ZERO;
         for queued in batch {
-            if self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).contains(&queued.id) {
+            if self
+                .unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&queued.id)
+            {
                 continue;
             }
             let began = self.clock.now();
@@ -179,7 +207,11 @@ impl Deliveries {
         let message = match self.write(queued, now) {
             Ok(message) => message,
             Err(error) => {
-                tracing::error!(message = queued.id, cause = error.cause(), "a message could not be written");
+                tracing::error!(
+                    message = queued.id,
+                    cause = error.cause(),
+                    "a message could not be written"
+                );
                 return Ended::Failed("it could not be written".to_owned());
             }
         };
@@ -195,13 +227,20 @@ impl Deliveries {
 
     fn write(&self, queued: &Queued, now: Timestamp) -> Result<Message> {
         let session = &queued.session;
-        let key = self.keys.find(session.key_id).ok_or_else(|| Error::Internal("the row's key is gone".to_owned()))?;
+        let key = self
+            .keys
+            .find(session.key_id)
+            .ok_or_else(|| Error::Internal("the row's key is gone".to_owned()))?;
         let head = &self.letterhead;
         let is_token = matches!(queued.kind, MessageKind::Token(_));
-        let link = (is_token && head.contents.has_link())
-            .then(|| below(&head.public_url, &format!("_threepid/link/{}", Link::derive(key, session.sid))));
-        let code =
-            (is_token && head.contents.has_code()).then(|| Code::derive(key, session.sid, queued.send_attempt));
+        let link = (is_token && head.contents.has_link()).then(|| {
+            below(
+                &head.public_url,
+                &format!("_threepid/link/{}", Link::derive(key, session.sid)),
+            )
+        });
+        let code = (is_token && head.contents.has_code())
+            .then(|| Code::derive(key, session.sid, queued.send_attempt));
         messages::write(&Writing {
             kind: queued.kind,
             app_name: &head.app_name,
@@ -221,7 +260,7 @@ impl Deliveries {
     }
 
     fn note_health(&self, ended: &Ended, began: Timestamp) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = lock(&self.health);
         match ended {
             Ended::Sent(_) => health.failing_since = None,
             Ended::Later(_) => health.failing_since = health.failing_since.or(Some(began)),
@@ -230,26 +269,38 @@ impl Deliveries {
     }
 
     /// The record of one message, to be made beside the next deliveries.
-    fn record(&self, queued: Queued, ended: Ended, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
-        let (store, holder, unrecorded) =
-            (Arc::clone(&self.store), self.holder.clone(), Arc::clone(&self.unrecorded));
-        let set = move || unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record(
+        &self,
+        queued: Queued,
+        ended: Ended,
+        now: Timestamp,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (store, holder, unrecorded) = (
+            Arc::clone(&self.store),
+            self.holder.clone(),
+            Arc::clone(&self.unrecorded),
+        );
         async move {
             let id = queued.id;
             if let Ended::Sent(outcome) = ended {
-                set().insert(id);
+                lock(&unrecorded).insert(id);
                 // The lease may run out meanwhile; the set keeps this process from sending it again.
                 while let Err(error) = store.delivered(id, &holder, &outcome, now).await {
                     tracing::warn!(message = id, %error, "a delivery could not be recorded; trying again");
                     tokio::time::sleep(IDLE_LOOK).await;
                 }
-                set().remove(&id);
+                lock(&unrecorded).remove(&id);
                 return;
             }
             let recorded = match ended.settle(&queued, now) {
                 (outcome, Some(due_at)) => store.retry_at(id, &holder, &outcome, due_at).await,
                 (outcome, None) => {
-                    tracing::warn!(message = id, to = queued.session.threepid.masked(), outcome, "a message was given up");
+                    tracing::warn!(
+                        message = id,
+                        to = queued.session.threepid.masked(),
+                        outcome,
+                        "a message was given up"
+                    );
                     store.give_up(id, &holder, &outcome, now).await
                 }
             };
@@ -288,6 +339,10 @@ impl Ended {
 fn backoff(deliveries: u32, chance: f64) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(1 << deliveries.saturating_sub(1).min(10));
     doubled.min(LONGEST_RETRY).mul_f64(0.5 + chance)
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn sleep_unless(stop: &CancellationToken, span: Duration) {

@@ -50,21 +50,32 @@ impl Object {
 
     /// A required string.
     pub(crate) fn string(&self, key: &'static str) -> Result<&str> {
-        self.0.get(key).ok_or(Error::MissingParam(key))?.as_str().ok_or_else(|| wrong_type(key, "a string"))
+        self.0
+            .get(key)
+            .ok_or(Error::MissingParam(key))?
+            .as_str()
+            .ok_or_else(|| wrong_type(key, "a string"))
     }
 
     /// An optional string; `null` is none.
     pub(crate) fn optional_string(&self, key: &'static str) -> Result<Option<&str>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_str().map(Some).ok_or_else(|| wrong_type(key, "a string")),
+            Some(value) => value
+                .as_str()
+                .map(Some)
+                .ok_or_else(|| wrong_type(key, "a string")),
         }
     }
 
     /// A required integer from 0 to 2^53 − 1.
     pub(crate) fn count(&self, key: &'static str) -> Result<i64> {
         let value = self.0.get(key).ok_or(Error::MissingParam(key))?;
-        let out_of_range = || Error::invalid(format!("The key {key} must lie between 0 and 9007199254740991."));
+        let out_of_range = || {
+            Error::invalid(format!(
+                "The key {key} must lie between 0 and 9007199254740991."
+            ))
+        };
         match (value.as_i64(), value.as_f64()) {
             (Some(count @ 0..=MOST), _) => Ok(count),
             (Some(_), _) => Err(out_of_range()),
@@ -102,7 +113,11 @@ impl<'de> Deserialize<'de> for Object {
                 while let Some((key, value)) = entries.next_entry()? {
                     twice |= map.insert(key, value).is_some();
                 }
-                if twice { Err(serde::de::Error::custom("a key stands twice")) } else { Ok(Object(map)) }
+                if twice {
+                    Err(serde::de::Error::custom("a key stands twice"))
+                } else {
+                    Ok(Object(map))
+                }
             }
         }
 
@@ -115,9 +130,15 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let body = Limited::new(request.into_body(), MOST_BYTES).collect();
-        let body = tokio::time::timeout(BODY_TIME, body).await.map_err(|_| Error::RequestTimeout)?;
+        let body = tokio::time::timeout(BODY_TIME, body)
+            .await
+            .map_err(|_| Error::RequestTimeout)?;
         let body = body.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() { Error::TooLarge } else { Error::NotJson }
+            if error.downcast_ref::<LengthLimitError>().is_some() {
+                Error::TooLarge
+            } else {
+                Error::NotJson
+            }
         })?;
         Ok(Self(Object::parse(&body.to_bytes())?))
     }
@@ -148,12 +169,28 @@ mod tests {
     fn what_is_no_object_is_told_apart_from_what_is_no_json() {
         let deep = "[".repeat(10_000);
         let deep_value = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
-        for body in ["", "{", "email=a%40b.org", "{'a':1}", "{\"a\":1}x", "nul", "{\"a\":\"\\ud800\"}", &deep, &deep_value] {
+        for body in [
+            "",
+            "{",
+            "email=a%40b.org",
+            "{'a':1}",
+            "{\"a\":1}x",
+            "nul",
+            "{\"a\":\"\\ud800\"}",
+            &deep,
+            &deep_value,
+        ] {
             assert_eq!(parse(body).unwrap_err(), Error::NotJson, "{body:.40}");
         }
-        assert_eq!(Object::parse(b"{\"a\":\"\xff\"}").unwrap_err(), Error::NotJson);
+        assert_eq!(
+            Object::parse(b"{\"a\":\"\xff\"}").unwrap_err(),
+            Error::NotJson
+        );
         for body in ["[]", "null", "1", "\"a\"", "{\"a\":1,\"a\":2}"] {
-            assert!(matches!(parse(body).unwrap_err(), Error::BadJson(_)), "{body}");
+            assert!(
+                matches!(parse(body).unwrap_err(), Error::BadJson(_)),
+                "{body}"
+            );
         }
         assert!(parse("{\"a\":{\"b\":[1,2,{\"c\":null}]}}").is_ok());
     }
@@ -172,9 +209,18 @@ mod tests {
     #[test]
     fn counts_are_integers_that_matrix_knows() {
         for (text, wanted) in [("0", 0), ("1", 1), ("9007199254740991", MOST)] {
-            assert_eq!(parse(&format!("{{\"n\":{text}}}")).unwrap().count("n"), Ok(wanted));
+            assert_eq!(
+                parse(&format!("{{\"n\":{text}}}")).unwrap().count("n"),
+                Ok(wanted)
+            );
         }
-        for text in ["-1", "9007199254740992", "9223372036854775807", "99999999999999999999", "1e300"] {
+        for text in [
+            "-1",
+            "9007199254740992",
+            "9223372036854775807",
+            "99999999999999999999",
+            "1e300",
+        ] {
             let refused = parse(&format!("{{\"n\":{text}}}")).unwrap().count("n");
             assert!(matches!(refused, Err(Error::InvalidParam(_))), "{text}");
         }

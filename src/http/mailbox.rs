@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -25,24 +25,38 @@ async fn page(State(app): State<App>) -> Result<Response, Error> {
     let captured = app.mailbox.as_ref().ok_or(Error::Unrecognized)?.messages();
     let entries: Vec<_> = captured
         .iter()
-        .map(|mail| pages::MailboxEntry { to: &mail.to, subject: &mail.subject, text: &mail.text, at: mail.at })
+        .map(|mail| pages::MailboxEntry {
+            to: &mail.to,
+            subject: &mail.subject,
+            text: &mail.text,
+            at: mail.at,
+        })
         .collect();
     Ok(pages::mailbox(&app.app_name, &entries))
 }
 
 async fn messages(State(app): State<App>) -> Result<Json<Vec<Captured>>, Error> {
-    Ok(Json(app.mailbox.as_ref().ok_or(Error::Unrecognized)?.messages()))
+    Ok(Json(
+        app.mailbox.as_ref().ok_or(Error::Unrecognized)?.messages(),
+    ))
 }
 
 async fn clear(State(app): State<App>) -> Result<StatusCode, Error> {
-    app.mailbox.as_ref().ok_or(Error::Unrecognized)?.clear();
+    let mailbox = app.mailbox.as_ref().ok_or(Error::Unrecognized)?;
+    mailbox.clear().map_err(|error| Error::Unavailable(error.to_string()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lets only requests through that come from this machine, and were neither forwarded nor sent by a rebound name.
 async fn on_this_machine(request: Request, next: Next) -> Response {
-    let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_loopback());
-    if local && has_local_host(request.headers(), request.uri()) && !was_forwarded(request.headers()) {
+    let local = request
+        .extensions()
+        .get::<Peer>()
+        .is_some_and(|peer| peer.is_loopback());
+    if local
+        && has_local_host(request.headers(), request.uri())
+        && !was_forwarded(request.headers())
+    {
         next.run(request).await
     } else {
         Error::Unrecognized.into_response()
@@ -51,9 +65,14 @@ async fn on_this_machine(request: Request, next: Next) -> Response {
 
 fn has_local_host(headers: &HeaderMap, uri: &Uri) -> bool {
     let mut hosts = headers.get_all(header::HOST).into_iter();
-    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else { return false };
+    let (Some(host), None) = (
+        hosts.next().and_then(|host| host.to_str().ok()),
+        hosts.next(),
+    ) else {
+        return false;
+    };
     let absolute = uri.host().is_none_or(is_loopback_name);
-    let authority = host.parse::<axum::http::uri::Authority>();
+    let authority = host.parse::<Authority>();
     absolute && authority.is_ok_and(|authority| is_loopback_name(authority.host()))
 }
 
@@ -61,7 +80,9 @@ fn has_local_host(headers: &HeaderMap, uri: &Uri) -> bool {
 fn is_loopback_name(host: &str) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        || literal
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn was_forwarded(headers: &HeaderMap) -> bool {

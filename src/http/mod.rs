@@ -24,8 +24,6 @@ mod monitoring;
 pub(crate) mod pages;
 pub mod peer;
 mod respond;
-#[cfg(feature = "server")]
-pub(crate) mod serve;
 
 /// What handlers share.
 #[derive(Clone, Debug)]
@@ -39,17 +37,30 @@ pub(crate) struct App {
 }
 
 /// The prefixes of the Client-Server API that clients use, the newest first.
-const PREFIXES: [&str; 4] =
-    ["/_matrix/client/v3", "/_matrix/client/r0", "/_matrix/client/unstable", "/_matrix/client/api/v1"];
+const PREFIXES: [&str; 4] = [
+    "/_matrix/client/v3",
+    "/_matrix/client/r0",
+    "/_matrix/client/unstable",
+    "/_matrix/client/api/v1",
+];
 
 /// The endpoints that prove email addresses, for a host to merge into its own router.
 pub(crate) fn email(app: &App) -> Router {
     let mut client = Router::new();
     for prefix in PREFIXES {
         client = client
-            .route(&format!("{prefix}/register/email/requestToken"), post(request_token::register_email))
-            .route(&format!("{prefix}/account/password/email/requestToken"), post(request_token::password_email))
-            .route(&format!("{prefix}/account/3pid/email/requestToken"), post(request_token::add_email));
+            .route(
+                &format!("{prefix}/register/email/requestToken"),
+                post(request_token::register_email),
+            )
+            .route(
+                &format!("{prefix}/account/password/email/requestToken"),
+                post(request_token::password_email),
+            )
+            .route(
+                &format!("{prefix}/account/3pid/email/requestToken"),
+                post(request_token::add_email),
+            );
     }
     let client = client
         .method_not_allowed_fallback(method_not_allowed)
@@ -57,21 +68,31 @@ pub(crate) fn email(app: &App) -> Router {
     let submit = Router::new()
         .route(
             "/_threepid/email/submitToken",
-            get(submit_token::get_email).head(submit_token::head_email).post(submit_token::post_email),
+            get(submit_token::get_email)
+                .head(submit_token::head_email)
+                .post(submit_token::post_email),
         )
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response(respond::in_identity_words));
     let link = Router::new()
-        .route("/_threepid/link/{link}", get(link::show).post(link::confirm))
+        .route(
+            "/_threepid/link/{link}",
+            get(link::show).post(link::confirm),
+        )
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response_with_state(app.clone(), respond::in_page_words));
+        .layer(middleware::map_response_with_state(
+            app.clone(),
+            respond::in_page_words,
+        ));
     let client = with_cors(client.merge(submit));
     guarded(client.merge(link).with_state(app.clone()), app)
 }
 
 /// All that is served to the public.
 pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
-    let unknown = Router::new().route("/_matrix", any(unrecognized)).route("/_matrix/{*rest}", any(unrecognized));
+    let unknown = Router::new()
+        .route("/_matrix", any(unrecognized))
+        .route("/_matrix/{*rest}", any(unrecognized));
     let unknown = with_cors(unknown.layer(middleware::map_response(respond::in_client_words)));
     let mut router = Router::new().merge(unknown).merge(monitoring::routes());
     if with_mailbox {
@@ -98,7 +119,10 @@ pub(crate) fn internal(app: &App) -> Router {
 /// No request runs for ever, and no panic reaches a client.
 fn guarded(router: Router, app: &App) -> Router {
     router
-        .layer(middleware::from_fn_with_state(app.request_timeout, respond::in_time))
+        .layer(middleware::from_fn_with_state(
+            app.request_timeout,
+            respond::in_time,
+        ))
         .layer(CatchPanicLayer::custom(respond::after_panic))
         .layer(middleware::from_fn(respond::log))
 }
@@ -115,7 +139,13 @@ fn with_cors<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
         .layer(
             CorsLayer::new()
                 .allow_origin(Any)
-                .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS])
+                .allow_methods([
+                    Method::GET,
+                    Method::POST,
+                    Method::PUT,
+                    Method::DELETE,
+                    Method::OPTIONS,
+                ])
                 .expose_headers([header::RETRY_AFTER])
                 .max_age(Duration::from_secs(24 * 60 * 60)),
         )

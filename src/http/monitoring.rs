@@ -8,7 +8,9 @@ use crate::error::Error;
 
 /// `GET /_threepid/health/live` and `/_threepid/health/ready`.
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/_threepid/health/live", get(live)).route("/_threepid/health/ready", get(ready))
+    Router::new()
+        .route("/_threepid/health/live", get(live))
+        .route("/_threepid/health/ready", get(ready))
 }
 
 /// 200 as long as the process answers.
@@ -20,5 +22,7 @@ async fn live() -> Json<Value> {
 async fn ready(State(app): State<App>) -> Result<Json<Value>, Error> {
     app.validation.store.check().await?;
     let backlog = app.validation.store.backlog().await?;
-    Ok(Json(json!({ "status": "ok", "outbox": backlog, "relay": app.deliveries.health() })))
+    Ok(Json(
+        json!({ "status": "ok", "outbox": backlog, "relay": app.deliveries.health() }),
+    ))
 }

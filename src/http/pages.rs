@@ -6,14 +6,15 @@ use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
-    HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, RETRY_AFTER,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER,
         X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
 use sha2::{Digest, Sha256};
 
+use super::respond::whole_seconds;
 use crate::{
     clock::Timestamp,
     error::{Dialect, Error},
@@ -132,9 +133,8 @@ pub(crate) fn failed(app_name: &str, error: &Error) -> Response {
     let (status, _) = error.wire(Dialect::Page);
     let mut page = shown(status, &FailedPage { app_name, error }, None);
     if let Error::Limited { retry_after } = error {
-        let seconds = retry_after.as_millis().div_ceil(1000).max(1);
-        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-        page.headers_mut().insert(RETRY_AFTER, seconds.into());
+        page.headers_mut()
+            .insert(RETRY_AFTER, whole_seconds(*retry_after));
     }
     page
 }
@@ -158,6 +158,14 @@ pub(crate) fn mailbox(app_name: &str, entries: &[MailboxEntry<'_>]) -> Response 
     shown(StatusCode::OK, &MailboxPage { app_name, mails }, None)
 }
 
+/// Sends the browser on after a form, and tells nobody where it came from.
+pub(crate) fn see_other(target: HeaderValue) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    response.headers_mut().insert(LOCATION, target);
+    protect(response.headers_mut(), None);
+    response
+}
+
 fn shown(status: StatusCode, page: &impl Template, form_action: Option<&str>) -> Response {
     let body = match page.render() {
         Ok(body) => body,
@@ -167,7 +175,12 @@ fn shown(status: StatusCode, page: &impl Template, form_action: Option<&str>) ->
         }
     };
     let mut response = (status, Html(body)).into_response();
-    let headers = response.headers_mut();
+    protect(response.headers_mut(), form_action);
+    response
+}
+
+/// The headers of everything that is for people.
+fn protect(headers: &mut HeaderMap, form_action: Option<&str>) {
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),
         (REFERRER_POLICY, "no-referrer"),
@@ -182,7 +195,6 @@ fn shown(status: StatusCode, page: &impl Template, form_action: Option<&str>) ->
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(CONTENT_SECURITY_POLICY, policy(form_action));
-    response
 }
 
 fn policy(form_action: Option<&str>) -> HeaderValue {

@@ -46,7 +46,8 @@ impl TrustedProxies {
                 trusted.unix = true;
                 continue;
             }
-            let network = IpNet::from_str(entry).or_else(|_| IpAddr::from_str(entry).map(IpNet::from));
+            let network =
+                IpNet::from_str(entry).or_else(|_| IpAddr::from_str(entry).map(IpNet::from));
             trusted.networks.push(network.map_err(|_| {
                 format!("{entry:?} is no network; write for example \"127.0.0.1\", \"10.0.0.0/8\" or \"unix\"")
             })?);
@@ -55,14 +56,18 @@ impl TrustedProxies {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks
+            .iter()
+            .any(|network| network.contains(&address))
     }
 
     /// The client's address: that of the connection, or what trusted proxies say, read from the right.
     #[must_use]
     pub fn source(&self, peer: Option<Peer>, headers: &HeaderMap) -> Source {
         let mut client = match peer {
-            Some(Peer::Tcp(address)) if !self.trusts(address.ip().to_canonical()) => return Source::of(address.ip()),
+            Some(Peer::Tcp(address)) if !self.trusts(address.ip().to_canonical()) => {
+                return Source::of(address.ip());
+            }
             Some(Peer::Tcp(address)) => Some(address.ip()),
             Some(Peer::Unix) if self.unix => None,
             Some(Peer::Unix) | None => return Source::Unknown,
@@ -81,27 +86,44 @@ impl TrustedProxies {
 /// The hops that proxies wrote down, first the farthest; `None` for one that is no address. All lines count as one.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let hops = |name: &str| {
-        let lines = headers.get_all(name).into_iter().map(|line| line.to_str().unwrap_or(""));
-        lines.flat_map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+        let lines = headers
+            .get_all(name)
+            .into_iter()
+            .map(|line| line.to_str().unwrap_or(""));
+        lines
+            .flat_map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
     };
     let plain = hops("x-forwarded-for");
     if !plain.is_empty() {
         return plain.iter().map(|hop| address(hop)).collect();
     }
-    hops("forwarded").iter().map(|hop| address(forwarded_for(hop)?)).collect()
+    hops("forwarded")
+        .iter()
+        .map(|hop| address(forwarded_for(hop)?))
+        .collect()
 }
 
 /// The value of `for=` in one element of `Forwarded` (RFC 7239).
 fn forwarded_for(element: &str) -> Option<&str> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value.trim())
+    pairs
+        .into_iter()
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+        .map(|(_, value)| value.trim())
 }
 
 /// An address with or without port, brackets and quotes.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
-    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(inside, _)| inside);
-    let parsed = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map_or(text, |(inside, _)| inside);
+    let parsed = bare
+        .parse()
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
     parsed.map(|address| address.to_canonical())
 }
 
@@ -114,8 +136,14 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        let peer = if peer == "unix" { Peer::Unix } else { Peer::Tcp(SocketAddr::new(peer.parse().unwrap(), 4711)) };
-        TrustedProxies::new(trusted).unwrap().source(Some(peer), &headers)
+        let peer = if peer == "unix" {
+            Peer::Unix
+        } else {
+            Peer::Tcp(SocketAddr::new(peer.parse().unwrap(), 4711))
+        };
+        TrustedProxies::new(trusted)
+            .unwrap()
+            .source(Some(peer), &headers)
     }
 
     fn of(text: &str) -> Source {
@@ -126,7 +154,10 @@ mod tests {
     fn a_stranger_s_word_on_his_address_is_not_taken() {
         let lines = [("x-forwarded-for", "198.51.100.1")];
         assert_eq!(source(&[], "203.0.113.9", &lines), of("203.0.113.9"));
-        assert_eq!(source(&["10.0.0.0/8"], "203.0.113.9", &lines), of("203.0.113.9"));
+        assert_eq!(
+            source(&["10.0.0.0/8"], "203.0.113.9", &lines),
+            of("203.0.113.9")
+        );
         assert_eq!(source(&[], "unix", &lines), Source::Unknown);
     }
 
@@ -135,23 +166,55 @@ mod tests {
         let trusted = ["127.0.0.1", "10.0.0.0/8"];
         for (lines, expected) in [
             (vec![("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
-            (vec![("x-forwarded-for", "6.6.6.6, 198.51.100.1")], "198.51.100.1"),
-            (vec![("x-forwarded-for", "6.6.6.6, 198.51.100.1, 10.1.2.3")], "198.51.100.1"),
-            (vec![("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "198.51.100.1")], "198.51.100.1"),
+            (
+                vec![("x-forwarded-for", "6.6.6.6, 198.51.100.1")],
+                "198.51.100.1",
+            ),
+            (
+                vec![("x-forwarded-for", "6.6.6.6, 198.51.100.1, 10.1.2.3")],
+                "198.51.100.1",
+            ),
+            (
+                vec![
+                    ("x-forwarded-for", "6.6.6.6"),
+                    ("x-forwarded-for", "198.51.100.1"),
+                ],
+                "198.51.100.1",
+            ),
             (vec![("x-forwarded-for", "6.6.6.6, nonsense")], "127.0.0.1"),
             (vec![("x-forwarded-for", "10.9.9.9")], "10.9.9.9"),
-            (vec![("forwarded", "for=6.6.6.6, for=\"[2001:db8::7]:443\";proto=https")], "2001:db8::7"),
-            (vec![("forwarded", "proto=https;For=198.51.100.1:1234")], "198.51.100.1"),
+            (
+                vec![(
+                    "forwarded",
+                    "for=6.6.6.6, for=\"[2001:db8::7]:443\";proto=https",
+                )],
+                "2001:db8::7",
+            ),
+            (
+                vec![("forwarded", "proto=https;For=198.51.100.1:1234")],
+                "198.51.100.1",
+            ),
             (vec![], "127.0.0.1"),
         ] {
-            assert_eq!(source(&trusted, "127.0.0.1", &lines), of(expected), "{lines:?}");
+            assert_eq!(
+                source(&trusted, "127.0.0.1", &lines),
+                of(expected),
+                "{lines:?}"
+            );
         }
-        assert_eq!(source(&["unix"], "unix", &[("x-forwarded-for", "198.51.100.1")]), of("198.51.100.1"));
+        assert_eq!(
+            source(&["unix"], "unix", &[("x-forwarded-for", "198.51.100.1")]),
+            of("198.51.100.1")
+        );
         assert_eq!(source(&["unix"], "unix", &[]), Source::Unknown);
     }
 
     #[test]
     fn a_list_of_nonsense_is_refused() {
-        assert!(TrustedProxies::new(&["localhost"]).unwrap_err().contains("localhost"));
+        assert!(
+            TrustedProxies::new(&["localhost"])
+                .unwrap_err()
+                .contains("localhost")
+        );
     }
 }

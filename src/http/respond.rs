@@ -46,7 +46,9 @@ pub(super) fn as_page(error: &Error, app_name: &str) -> Response {
 }
 
 fn worded(mut response: Response, word: impl FnOnce(&Error) -> Response) -> Response {
-    let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
+    let Some(error) = response.extensions_mut().remove::<Error>() else {
+        return response;
+    };
     let mut worded = word(&error);
     // `Allow` of a 405, which the router added.
     for (name, value) in response.headers() {
@@ -65,7 +67,8 @@ fn as_json(error: &Error, dialect: Dialect) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match error {
         Error::Limited { retry_after } => {
-            body["retry_after_ms"] = json!(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+            body["retry_after_ms"] =
+                json!(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
             headers.insert(header::RETRY_AFTER, whole_seconds(*retry_after));
         }
         Error::Unavailable(_) => {
@@ -78,7 +81,12 @@ fn as_json(error: &Error, dialect: Dialect) -> Response {
 
 /// `Retry-After` in seconds, rounded up (MSC4041).
 pub(super) fn whole_seconds(wait: Duration) -> HeaderValue {
-    HeaderValue::from(wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+    HeaderValue::from(
+        wait.as_millis()
+            .div_ceil(1000)
+            .try_into()
+            .unwrap_or(u64::MAX),
+    )
 }
 
 fn log_cause(error: &Error, status: StatusCode) {
@@ -88,19 +96,38 @@ fn log_cause(error: &Error, status: StatusCode) {
 }
 
 /// Ends a request that takes too long.
-pub(super) async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    let timed_out = || as_json(&Error::Unavailable("a request took too long".to_owned()), Dialect::Client);
-    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| timed_out())
+pub(super) async fn in_time(
+    State(limit): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let timed_out = || {
+        as_json(
+            &Error::Unavailable("a request took too long".to_owned()),
+            Dialect::Client,
+        )
+    };
+    tokio::time::timeout(limit, next.run(request))
+        .await
+        .unwrap_or_else(|_| timed_out())
 }
 
 /// What a client sees of a panic. Its text stays in the log of the panic itself.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(super) fn after_panic(_panic: Box<dyn Any + Send>) -> Response {
-    as_json(&Error::Internal("a handler panicked".to_owned()), Dialect::Client)
+    as_json(
+        &Error::Internal("a handler panicked".to_owned()),
+        Dialect::Client,
+    )
 }
 
 /// One line for each request: the route and the outcome, never the path, which may hold a link.
-pub(super) async fn log(route: Option<MatchedPath>, method: Method, request: Request, next: Next) -> Response {
+pub(super) async fn log(
+    route: Option<MatchedPath>,
+    method: Method,
+    request: Request,
+    next: Next,
+) -> Response {
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     tracing::debug!(%method, route, status = response.status().as_u16(), "answered");

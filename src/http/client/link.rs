@@ -2,13 +2,14 @@
 
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, header},
-    response::{IntoResponse, Redirect, Response},
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
 };
 
 use crate::{
     error::{Error, Result},
     http::{App, extract::ClientSource, pages},
+    next_link::NextLink,
     proof::Code,
     validation::{Validation, View, below},
 };
@@ -20,11 +21,12 @@ pub(crate) async fn show(State(app): State<App>, Path(link): Path<String>) -> Re
     if view.session.validated_at.is_some() {
         return Ok(done_page(&app, &view));
     }
+    let form_action = form_action(&app.validation, &view);
     let landing = pages::Landing {
         purpose: view.session.purpose,
         address: view.session.threepid.address(),
         account: view.session.user_id.as_deref(),
-        form_action: form_action(&app.validation, &view),
+        form_action: form_action.as_deref(),
     };
     Ok(pages::landing(&app.app_name, &landing))
 }
@@ -40,30 +42,38 @@ pub(crate) async fn confirm(
         return Err(Error::CrossSite);
     }
     let view = app.validation.submit_link(&link, source.0).await?;
-    Ok(done(&app, view))
+    Ok(done(&app, &view))
 }
 
 /// Where a person goes after a validation: on to a listed `next_link`, or to a page that names it.
-pub(crate) fn done(app: &App, view: View) -> Response {
-    match &view.next_link {
-        Some(next_link) if app.validation.settings.next_links.is_listed() => {
-            let target = next_link.with_sid(&view.session.sid.to_string());
-            let mut response = Redirect::to(&target).into_response();
-            pages::keep_private(response.headers_mut());
-            response
-        }
-        _ => done_page(app, &view),
+pub(crate) fn done(app: &App, view: &View) -> Response {
+    let listed = app.validation.settings.next_links.is_listed();
+    let target = view
+        .next_link
+        .as_ref()
+        .filter(|_| listed)
+        .map(|link| link.with_sid(&view.session.sid.to_string()));
+    match target.and_then(|target| HeaderValue::try_from(target).ok()) {
+        Some(target) => pages::see_other(target),
+        None => done_page(app, view),
     }
 }
 
 fn done_page(app: &App, view: &View) -> Response {
-    let next = view.next_link.as_ref().map(|link| (link.destination(), link.with_sid(&view.session.sid.to_string())));
+    let next = view.next_link.as_ref().map(|link| {
+        (
+            link.destination(),
+            link.with_sid(&view.session.sid.to_string()),
+        )
+    });
     pages::done(
         &app.app_name,
         &pages::Done {
             purpose: view.session.purpose,
             code: view.code.as_ref().map(Code::reveal),
-            next: next.as_ref().map(|(destination, url)| (destination.as_str(), url.as_str())),
+            next: next
+                .as_ref()
+                .map(|(destination, href)| pages::Next { href, destination }),
         },
     )
 }
@@ -71,14 +81,23 @@ fn done_page(app: &App, view: &View) -> Response {
 /// Chromium applies `form-action` to the redirect after a form too.
 fn form_action(validation: &Validation, view: &View) -> Option<String> {
     let listed = validation.settings.next_links.is_listed();
-    view.next_link.as_ref().filter(|_| listed).map(crate::next_link::NextLink::form_action)
+    view.next_link
+        .as_ref()
+        .filter(|_| listed)
+        .map(NextLink::form_action)
 }
 
 /// Whether a form was sent from another page than ours. An absent or `null` origin is ours: `no-referrer` makes it so.
 fn is_from_elsewhere(headers: &HeaderMap, validation: &Validation) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let cross_site = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site" | "?"));
-    let ours = below(&validation.settings.public_url, "").origin().ascii_serialization();
-    let foreign_origin = text(header::ORIGIN.as_str()).is_some_and(|origin| origin != "null" && origin != ours);
+    let cross_site = matches!(
+        text("sec-fetch-site"),
+        Some("cross-site" | "same-site" | "?")
+    );
+    let ours = below(&validation.settings.public_url, "")
+        .origin()
+        .ascii_serialization();
+    let foreign_origin =
+        text(header::ORIGIN.as_str()).is_some_and(|origin| origin != "null" && origin != ours);
     cross_site || foreign_origin
 }

@@ -53,10 +53,18 @@ pub(crate) async fn add_email(
     request_email(&app, Purpose::Add, &body, source.0).await
 }
 
-async fn request_email(app: &App, purpose: Purpose, body: &Object, source: Source) -> Result<Json<Reply>> {
+async fn request_email(
+    app: &App,
+    purpose: Purpose,
+    body: &Object,
+    source: Source,
+) -> Result<Json<Reply>> {
     let request = email_request(purpose, body, &app.validation.settings.next_links, source)?;
     let opened = app.validation.request_token(request).await?;
-    Ok(Json(Reply { sid: opened.sid.to_string(), submit_url: opened.submit_url.map(String::from) }))
+    Ok(Json(Reply {
+        sid: opened.sid.to_string(),
+        submit_url: opened.submit_url.map(String::from),
+    }))
 }
 
 /// Reads the body of an email `requestToken`. `id_server` and `id_access_token` are ignored: this homeserver validates
@@ -75,7 +83,9 @@ pub(crate) fn email_request(
         client_secret: ClientSecret::parse(client_secret)?,
         threepid: Threepid::email(email)?,
         send_attempt,
-        next_link: next_link.map(|link| NextLink::parse(link, next_links)).transpose()?,
+        next_link: next_link
+            .map(|link| NextLink::parse(link, next_links))
+            .transpose()?,
         source,
         user_id: None,
     })

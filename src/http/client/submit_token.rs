@@ -50,18 +50,28 @@ pub(crate) async fn get_email(
     let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
     let submitted = async {
         let value = |name: &'static str| {
-            let mut values = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let mut values = query
+                .iter()
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value.as_str());
             match (values.next(), values.next()) {
                 (None, _) => Err(Error::MissingParam(name)),
                 (Some(value), None) => Ok(value),
                 (Some(_), Some(_)) => Err(Error::invalid(format!("The key {name} stands twice."))),
             }
         };
-        let session = submit(&app, value("sid")?, value("client_secret")?, value("token")?, source.0).await?;
+        let session = submit(
+            &app,
+            value("sid")?,
+            value("client_secret")?,
+            value("token")?,
+            source.0,
+        )
+        .await?;
         app.validation.view(session)
     };
     match submitted.await {
-        Ok(view) => link::done(&app, view),
+        Ok(view) => link::done(&app, &view),
         Err(error) => respond::as_page(&error, &app.app_name),
     }
 }
@@ -73,17 +83,31 @@ pub(crate) async fn head_email() -> Response {
 
 /// Whether a browser loads the page before anybody asked for it.
 fn is_prefetch(headers: &HeaderMap) -> bool {
-    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
-        let told = headers.get(*name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-        told.contains("prefetch") || told.contains("preview") || told.contains("prerender")
-    })
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
+        .iter()
+        .any(|name| {
+            let told = headers
+                .get(*name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            told.contains("prefetch") || told.contains("preview") || told.contains("prerender")
+        })
 }
 
-async fn submit(app: &App, sid: &str, client_secret: &str, token: &str, source: Source) -> Result<Session> {
+async fn submit(
+    app: &App,
+    sid: &str,
+    client_secret: &str,
+    token: &str,
+    source: Source,
+) -> Result<Session> {
     let sid = SessionId::parse(sid)?;
     let client_secret = ClientSecret::parse(client_secret)?;
     if token.is_empty() || token.chars().count() > LONGEST_TOKEN {
         return Err(Error::invalid("token must be 1 to 255 characters"));
     }
-    app.validation.submit_token(sid, &client_secret, token, source).await
+    app.validation
+        .submit_token(sid, &client_secret, token, source)
+        .await
 }
