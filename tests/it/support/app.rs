@@ -1,0 +1,204 @@
+//! The whole app: real store, real rules, real router; a captured mailbox and a clock that is moved by hand.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use threepid::{
+    Builder, Keyring, Threepid,
+    clock::{ManualClock, Timestamp},
+    courier::capture::{Capture, Captured},
+    http::peer::Peer,
+    limits,
+    store::sqlite::{Role, SqliteStore},
+    threepid::Threepid as Address,
+};
+use tower::ServiceExt;
+
+/// Where tests ask for tokens.
+pub(crate) const REGISTER: &str = "/_matrix/client/v3/register/email/requestToken";
+/// Where tests ask for tokens to reset a password.
+pub(crate) const PASSWORD: &str = "/_matrix/client/v3/account/password/email/requestToken";
+/// Where tests ask for tokens to add an address.
+pub(crate) const ADD: &str = "/_matrix/client/v3/account/3pid/email/requestToken";
+/// Where tests show tokens.
+pub(crate) const SUBMIT: &str = "/_threepid/email/submitToken";
+/// The base of all URLs that the app tells.
+pub(crate) const PUBLIC_URL: &str = "https://matrix.example.org";
+
+/// A server without a network.
+pub(crate) struct TestApp {
+    pub(crate) threepid: Threepid,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) mailbox: Arc<Capture>,
+    pub(crate) store: Arc<SqliteStore>,
+    router: Router,
+    dir: TempDir,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The body as JSON; `null` if it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    /// The `errcode` of a Matrix error, which has an `error` too.
+    pub(crate) fn errcode(&self) -> String {
+        let body = self.json();
+        assert!(body["error"].is_string(), "an error says what is wrong: {body}");
+        body["errcode"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A header as text; empty if absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"))
+    }
+
+    /// The `sid` of a `requestToken` answered with 200.
+    pub(crate) fn sid(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.json()["sid"].as_str().expect("a sid is a string").to_owned()
+    }
+}
+
+impl TestApp {
+    /// An app without limits.
+    pub(crate) fn new() -> Self {
+        Self::with(|builder| builder.limits(limits::Settings::OFF))
+    }
+
+    /// An app with settings of the test's own.
+    pub(crate) fn with(set: impl FnOnce(Builder) -> Builder) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).expect("a fresh store");
+        let clock = Arc::new(ManualClock::new(Timestamp(1_795_341_600_000)));
+        let mailbox = Arc::new(Capture::in_memory());
+        let keys = Keyring::generate().expect("a key");
+        let builder = Threepid::builder(PUBLIC_URL.parse().expect("a URL"), Arc::clone(&store), keys)
+            .clock(clock.clone())
+            .email(mailbox.clone())
+            .mailbox(mailbox.clone());
+        let threepid = set(builder).build().expect("settings that fit together");
+        let router = threepid.router();
+        Self { threepid, clock, mailbox, store, router, dir }
+    }
+
+    /// The folder of the database.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Moves the clock.
+    pub(crate) fn wait(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+
+    /// Gives an address to a local account.
+    pub(crate) async fn own(&self, user_id: &str, address: &str) {
+        let address = Address::email(address).expect("an address");
+        self.threepid.directory().bind(user_id, &address, Timestamp(0)).await.expect("a free address");
+    }
+
+    /// Sends a request from a loopback address.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_from("127.0.0.1:4711", request).await
+    }
+
+    /// Sends a request from an address.
+    pub(crate) async fn send_from(&self, from: &str, request: Request<Body>) -> Answer {
+        send(&self.router, from, request).await
+    }
+
+    /// Posts JSON.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, body.to_string()).await
+    }
+
+    /// Posts any text as if it were JSON.
+    pub(crate) async fn post_text(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(body.into()).expect("a request")).await
+    }
+
+    /// Gets a page, with headers.
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.bare("GET", path, headers).await
+    }
+
+    /// Sends a request without a body.
+    pub(crate) async fn bare(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::empty()).expect("a request")).await
+    }
+
+    /// Delivers what is due; the mails that arrived since the last time, oldest first.
+    pub(crate) async fn mails(&self) -> Vec<Captured> {
+        self.threepid.deliver_due().await.expect("the store answers");
+        let mut mails = self.mailbox.messages();
+        self.mailbox.clear().expect("a mailbox in memory");
+        mails.reverse();
+        mails
+    }
+
+    /// Delivers what is due; the one mail that arrived.
+    pub(crate) async fn mail(&self) -> Captured {
+        let mut mails = self.mails().await;
+        assert_eq!(mails.len(), 1, "exactly one mail");
+        mails.remove(0)
+    }
+}
+
+/// Sends a request to a router from an address.
+pub(crate) async fn send(router: &Router, from: &str, mut request: Request<Body>) -> Answer {
+    let peer: SocketAddr = from.parse().expect("an address with a port");
+    request.extensions_mut().insert(Peer::Tcp(peer));
+    let response = router.clone().oneshot(request).await.expect("a router never fails");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body in memory").to_bytes();
+    Answer { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&body).into_owned() }
+}
+
+/// The body of alice's `requestToken`.
+pub(crate) fn alice(send_attempt: u32) -> Value {
+    json!({ "client_secret": "monkeys_are_GREAT", "email": "alice@example.org", "send_attempt": send_attempt })
+}
+
+/// The body of a `submitToken` of alice.
+pub(crate) fn shown(sid: &str, token: &str) -> Value {
+    json!({ "sid": sid, "client_secret": "monkeys_are_GREAT", "token": token })
+}
+
+/// The path of the link in a mail.
+pub(crate) fn link_path(mail: &Captured) -> String {
+    let url = mail.text.split_whitespace().find(|word| word.contains("/_threepid/link/")).expect("a link in the mail");
+    url.strip_prefix(PUBLIC_URL).expect("the link is below the public URL").to_owned()
+}
+
+/// The value of the link in a mail.
+pub(crate) fn link_value(mail: &Captured) -> String {
+    link_path(mail).rsplit('/').next().expect("a path has parts").to_owned()
+}
+
+/// The code in a mail: eight digits that stand alone.
+pub(crate) fn code(mail: &Captured) -> String {
+    let is_code = |word: &&str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let words = mail.text.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.into_iter().find(is_code).expect("a code in the mail").to_owned()
+}
