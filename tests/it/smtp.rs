@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 use threepid::{
     clock::Timestamp,
     courier::{
         Courier, DeliveryError, Message,
         capture::Capture,
-        email::{self, EmailSettings},
+        email::{self, Auth, EmailSettings},
     },
     threepid::Threepid,
 };
@@ -267,9 +268,7 @@ async fn a_cancelled_send_never_leaks_into_the_next_one() {
         let seen = server.lines().len();
         tokio::select! {
             outcome = deliver(&*courier, "alice@example.com") => panic!("{outcome:?}"),
-            () = async { while !server.lines()[seen..].iter().any(|line| line.starts_with(last_line)) {
-                tokio::task::yield_now().await;
-            }} => {}
+            () = server.saw(seen, last_line) => {}
         }
         server.set(Script::default());
 
@@ -395,6 +394,29 @@ async fn a_login_that_fails_is_transient() {
         );
         assert!(server.mails().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_bearer_token_logs_in_where_that_is_set_up() {
+    let script = Script::offering(&["AUTH PLAIN XOAUTH2"]);
+    let server = SmtpServer::start(script.clone()).await;
+    let courier = courier(&EmailSettings {
+        auth: Auth::Xoauth2,
+        ..with_login(&server, "none")
+    });
+
+    deliver(&*courier, "alice@example.com").await.unwrap();
+    let token = "user=me\x01auth=Bearer hunter2\x01\x01";
+    let line = format!("AUTH XOAUTH2 {}", STANDARD.encode(token));
+    assert_eq!(server.lines()[1], line);
+
+    let challenge = "334 eyJzdGF0dXMiOiI0MDEifQ==";
+    server.set(Script {
+        replies: vec![(Phase::Auth, challenge)],
+        ..script
+    });
+    let (_, greeted) = courier.greet().await;
+    assert_eq!(greeted, transient("AUTH: login refused"));
 }
 
 #[tokio::test]

@@ -163,10 +163,12 @@ impl SmtpServer {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until a client has sent a line that begins with `start`. The end of a body is the line `.`.
-    pub(crate) async fn saw(&self, start: &str) {
+    /// Waits until a client has sent, after the first `skipped` lines, one that begins with `start`. The end of a body
+    /// is the line `.`.
+    pub(crate) async fn saw(&self, skipped: usize, start: &str) {
         let mut lines = self.shared.lines.subscribe();
-        let seen = |lines: &Vec<String>| lines.iter().any(|line| line.starts_with(start));
+        let seen =
+            |lines: &Vec<String>| lines[skipped..].iter().any(|line| line.starts_with(start));
         lines.wait_for(seen).await.expect("the server runs");
     }
 }
