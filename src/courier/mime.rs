@@ -14,6 +14,10 @@ use lettre::{
 use super::{DeliveryError, Message};
 use crate::{clock::Timestamp, threepid::Threepid};
 
+/// How many characters of a subject are sent: a word without blanks can not be folded, and a line has a limit (RFC 5322,
+/// 2.1.1).
+const LONGEST_SUBJECT: usize = 250;
+
 /// A mail that is ready to go.
 pub(super) struct Mail {
     /// Where a bounce goes. ASCII.
@@ -114,6 +118,9 @@ fn on_one_line(text: &str) -> String {
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+        .chars()
+        .take(LONGEST_SUBJECT)
+        .collect()
 }
 
 /// A body whose only controls are line ends and tabs, so that relays see the same lines in it as we do.
@@ -238,6 +245,30 @@ mod tests {
             parsed.to().unwrap().first().unwrap().address(),
             Some("संपर्क@example.com")
         );
+    }
+
+    #[test]
+    fn no_line_is_too_long_for_a_relay() {
+        let long = "ü".repeat(3000);
+        for text in [
+            long.clone(),
+            "x".repeat(3000),
+            format!("{}\n{long}", "x ".repeat(900)),
+        ] {
+            let message = Message {
+                subject: text.clone(),
+                text: text.clone(),
+                html: text,
+                ..message()
+            };
+            let bytes = write("alice@example.com", &message);
+            assert!(bytes.is_ascii());
+            assert!(
+                bytes
+                    .split(|byte| *byte == b'\n')
+                    .all(|line| line.len() < 998)
+            );
+        }
     }
 
     #[test]

@@ -136,6 +136,8 @@ impl Failure {
             Some(error) => of_io(error),
             None if error.is_response() && ended(error) => Cause::Network("connection closed"),
             None if error.is_response() => Cause::Setup("answer not understood"),
+            // The relay asks on where the mechanism has said all: so XOAUTH2 refuses a token.
+            None if phase == Phase::Auth => Cause::Setup("login refused"),
             None => Cause::Setup("not possible with this relay"),
         };
         Self::new(phase, cause)

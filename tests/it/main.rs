@@ -1,0 +1,4 @@
+//! Tests of the whole, through its public face.
+
+mod smtp;
+mod support;

@@ -1,0 +1,3 @@
+//! What the tests share: small real servers.
+
+pub(crate) mod smtp;

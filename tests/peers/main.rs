@@ -1,0 +1,3 @@
+//! Tests against real programs of others, each of which the tests install and start by themselves.
+
+mod aiosmtpd;
