@@ -43,7 +43,9 @@ async fn messages(State(app): State<App>) -> Result<Json<Vec<Captured>>, Error> 
 
 async fn clear(State(app): State<App>) -> Result<StatusCode, Error> {
     let mailbox = app.mailbox.as_ref().ok_or(Error::Unrecognized)?;
-    mailbox.clear().map_err(|error| Error::Unavailable(error.to_string()))?;
+    mailbox
+        .clear()
+        .map_err(|error| Error::Unavailable(error.to_string()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

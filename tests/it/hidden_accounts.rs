@@ -17,7 +17,11 @@ fn wrong(sid: &str) -> Value {
 async fn life(app: &TestApp, path: &str, email: &str) -> Vec<(u16, String)> {
     let first = app.post(path, &body(email, 1)).await;
     let sid = first.sid();
-    let mut answers = vec![first, app.post(path, &body(email, 1)).await, app.post(path, &body(email, 2)).await];
+    let mut answers = vec![
+        first,
+        app.post(path, &body(email, 1)).await,
+        app.post(path, &body(email, 2)).await,
+    ];
     for answer in &answers {
         assert_eq!(answer.sid(), sid, "the same sid on repetition");
     }
@@ -25,7 +29,10 @@ async fn life(app: &TestApp, path: &str, email: &str) -> Vec<(u16, String)> {
         answers.push(app.post(SUBMIT, &wrong(&sid)).await);
     }
     answers.push(app.post(path, &body(email, 3)).await);
-    answers.into_iter().map(|answer| (answer.status.as_u16(), blot(&answer.json()))).collect()
+    answers
+        .into_iter()
+        .map(|answer| (answer.status.as_u16(), blot(&answer.json())))
+        .collect()
 }
 
 fn blot(body: &Value) -> String {
@@ -38,13 +45,23 @@ fn blot(body: &Value) -> String {
 
 #[tokio::test]
 async fn a_hidden_address_lives_like_any_other() {
-    let app = TestApp::with(|builder| builder.limits(limits::Settings { per_address: "4/1h".parse().unwrap(), ..limits::Settings::OFF }));
+    let app = TestApp::with(|builder| {
+        builder.limits(limits::Settings {
+            per_address: "4/1h".parse().unwrap(),
+            ..limits::Settings::OFF
+        })
+    });
     app.own("@o:example.org", "taken@example.org").await;
+    app.own("@p:example.org", "known@example.org").await;
     for (path, hidden, ordinary) in [
         (REGISTER, "taken@example.org", "free-1@example.org"),
-        (PASSWORD, "unknown@example.org", "taken@example.org"),
+        (PASSWORD, "unknown@example.org", "known@example.org"),
     ] {
-        assert_eq!(life(&app, path, hidden).await, life(&app, path, ordinary).await, "{path}");
+        assert_eq!(
+            life(&app, path, hidden).await,
+            life(&app, path, ordinary).await,
+            "{path}"
+        );
     }
 }
 
@@ -62,23 +79,41 @@ async fn the_owner_is_told_what_the_asker_is_not() {
         assert_eq!(mail.to, email);
         let words = format!("{} {}", mail.subject, mail.text).to_lowercase();
         assert!(words.contains(subject), "{words}");
-        assert!(!mail.text.contains("/_threepid/link/"), "a notice holds no link");
+        assert!(
+            !mail.text.contains("/_threepid/link/"),
+            "a notice holds no link"
+        );
     }
 }
 
 #[tokio::test]
 async fn real_or_decoy_is_decided_anew_at_each_attempt() {
     let app = TestApp::new();
-    let sid = app.post(REGISTER, &body("alice@example.org", 1)).await.sid();
+    let sid = app
+        .post(REGISTER, &body("alice@example.org", 1))
+        .await
+        .sid();
     let mail = app.mail().await;
     app.own("@a:example.org", "alice@example.org").await;
 
-    assert_eq!(app.post(REGISTER, &body("alice@example.org", 2)).await.sid(), sid);
+    assert_eq!(
+        app.post(REGISTER, &body("alice@example.org", 2))
+            .await
+            .sid(),
+        sid
+    );
 
     assert!(!app.mail().await.text.contains("/_threepid/link/"));
-    assert_eq!(app.bare("POST", &link_path(&mail), &[]).await.status, 410, "the old link proves nothing any more");
+    assert_eq!(
+        app.bare("POST", &link_path(&mail), &[]).await.status,
+        410,
+        "the old link proves nothing any more"
+    );
     let submitted = json!({ "sid": sid, "client_secret": "s", "token": code(&mail) });
-    assert_eq!(app.post(SUBMIT, &submitted).await.errcode(), "M_TOKEN_INCORRECT");
+    assert_eq!(
+        app.post(SUBMIT, &submitted).await.errcode(),
+        "M_TOKEN_INCORRECT"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +126,10 @@ async fn an_operator_may_choose_to_tell() {
         (PASSWORD, "unknown@example.org", "M_THREEPID_NOT_FOUND"),
     ] {
         let answer = app.post(path, &body(email, 1)).await;
-        assert_eq!((answer.status.as_u16(), answer.errcode().as_str()), (400, errcode));
+        assert_eq!(
+            (answer.status.as_u16(), answer.errcode().as_str()),
+            (400, errcode)
+        );
     }
     assert!(app.mails().await.is_empty());
 }

@@ -9,24 +9,41 @@ const TABLE: [(&str, &[&str]); 7] = [
     ("rules", &["words", "traits", "rules"]),
     ("adapters", &["words", "traits", "own"]),
     ("http", &["words", "traits", "rules", "http", "capture"]),
-    ("config", &["words", "traits", "rules", "adapters", "http", "config"]),
-    ("top", &["words", "traits", "rules", "adapters", "http", "config", "top", "capture"]),
+    (
+        "config",
+        &["words", "traits", "rules", "adapters", "http", "config"],
+    ),
+    (
+        "top",
+        &[
+            "words", "traits", "rules", "adapters", "http", "config", "top", "capture",
+        ],
+    ),
 ];
 
 fn group(path: &str) -> &'static str {
     let mut parts = path.split("::");
-    let (module, inner) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (module, inner) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     match (module, inner) {
-        ("clock" | "error" | "keys" | "next_link" | "proof" | "rate" | "secret" | "session" | "source" | "threepid" | "Error", _) => "words",
+        (
+            "clock" | "error" | "keys" | "next_link" | "proof" | "rate" | "secret" | "session"
+            | "source" | "threepid" | "Error",
+            _,
+        ) => "words",
         ("store", "sqlite") | ("homeserver", "local") => "adapters",
         ("courier", "capture") => "capture",
         ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "connection") => "adapters",
         ("store" | "courier" | "homeserver", _) => "traits",
         ("validation" | "limits" | "policy" | "messages" | "outbox", _) => "rules",
-        ("key_file", _) => "adapters",
         ("http", _) => "http",
         ("config", _) => "config",
-        ("builder" | "cli" | "main" | "lib" | "Threepid" | "Keyring" | "Builder" | "Background", _) => "top",
+        (
+            "builder" | "cli" | "main" | "lib" | "Threepid" | "Keyring" | "Builder" | "Background",
+            _,
+        ) => "top",
         _ => "unknown",
     }
 }
@@ -53,10 +70,15 @@ fn imports(text: &str) -> Vec<String> {
 
 /// Reads one path, or a group of paths in braces; what is left after it.
 fn unfold<'a>(mut text: &'a str, before: &str, found: &mut Vec<String>) -> &'a str {
-    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != ':').unwrap_or(text.len());
+    let end = text
+        .find(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != ':')
+        .unwrap_or(text.len());
     let path = format!("{before}{}", &text[..end]);
     text = &text[end..];
-    let Some(mut inside) = text.strip_prefix('{').filter(|_| path.is_empty() || path.ends_with("::")) else {
+    let Some(mut inside) = text
+        .strip_prefix('{')
+        .filter(|_| path.is_empty() || path.ends_with("::"))
+    else {
         found.push(path);
         return text;
     };
@@ -66,7 +88,11 @@ fn unfold<'a>(mut text: &'a str, before: &str, found: &mut Vec<String>) -> &'a s
             return rest;
         }
         let rest = unfold(inside, &path, found);
-        inside = if rest.len() == inside.len() { &rest[1..] } else { rest };
+        inside = if rest.len() == inside.len() {
+            &rest[1..]
+        } else {
+            rest
+        };
     }
 }
 
@@ -77,11 +103,20 @@ fn every_import_goes_the_way_that_the_table_allows() {
     sources(&root, &mut files);
     let mut wrong = Vec::new();
     for file in &files {
-        let relative = file.strip_prefix(&root).unwrap().with_extension("").to_string_lossy().replace('/', "::");
+        let relative = file
+            .strip_prefix(&root)
+            .unwrap()
+            .with_extension("")
+            .to_string_lossy()
+            .replace('/', "::");
         let own = relative.trim_end_matches("::mod").to_owned();
         let text = fs::read_to_string(file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let from = if group(&own) == "capture" { "adapters" } else { group(&own) };
+        let from = if group(&own) == "capture" {
+            "adapters"
+        } else {
+            group(&own)
+        };
         let Some((_, allowed)) = TABLE.iter().find(|(name, _)| *name == from) else {
             wrong.push(format!("{own} is in no layer"));
             continue;
@@ -101,8 +136,17 @@ fn every_import_goes_the_way_that_the_table_allows() {
 
 #[test]
 fn the_scanner_sees_what_it_should() {
-    let text = "use crate::{error::{Error, Result}, store::sqlite::Row}; fn x() { crate::http::serve() }";
-    assert_eq!(imports(text), ["error::Error", "error::Result", "store::sqlite::Row", "http::serve"]);
+    let text =
+        "use crate::{error::{Error, Result}, store::sqlite::Row}; fn x() { crate::http::serve() }";
+    assert_eq!(
+        imports(text),
+        [
+            "error::Error",
+            "error::Result",
+            "store::sqlite::Row",
+            "http::serve"
+        ]
+    );
     assert_eq!(group("store::sqlite::Row"), "adapters");
     assert_eq!(group("store::Store"), "traits");
 }

@@ -1,4 +1,11 @@
 //! Tests of the whole, through its public face.
 
+mod hidden_accounts;
+mod layers;
+mod link;
+mod proof;
+mod request_token;
 mod smtp;
+mod submit_token;
 mod support;
+mod wire;

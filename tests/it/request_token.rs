@@ -15,9 +15,15 @@ async fn a_request_is_answered_with_a_session_and_a_mail() {
 
     let sid = answer.sid();
     assert_eq!(answer.header("content-type"), "application/json");
-    assert_eq!(answer.json(), json!({ "sid": sid, "submit_url": format!("{PUBLIC_URL}{SUBMIT}") }));
+    assert_eq!(
+        answer.json(),
+        json!({ "sid": sid, "submit_url": format!("{PUBLIC_URL}{SUBMIT}") })
+    );
     let mail = app.mail().await;
-    assert_eq!((mail.to.as_str(), mail.medium.as_str()), ("alice@example.org", "email"));
+    assert_eq!(
+        (mail.to.as_str(), mail.medium.as_str()),
+        ("alice@example.org", "email")
+    );
     assert_eq!(code(&mail).len(), 8);
     assert!(!mail.text.contains("monkeys_are_GREAT") && !mail.html.contains("monkeys_are_GREAT"));
 }
@@ -27,12 +33,19 @@ async fn every_purpose_is_served_under_every_prefix() {
     let app = TestApp::new();
     app.own("@alice:example.org", "owner@example.org").await;
     for prefix in ["v3", "r0", "unstable", "api/v1"] {
-        for (purpose, email) in
-            [("register", "new@example.org"), ("account/password", "owner@example.org"), ("account/3pid", "new@example.org")]
-        {
+        for (purpose, email) in [
+            ("register", "new@example.org"),
+            ("account/password", "owner@example.org"),
+            ("account/3pid", "new@example.org"),
+        ] {
             let path = format!("/_matrix/client/{prefix}/{purpose}/email/requestToken");
             let secret = format!("secret.{}", prefix.replace('/', "-"));
-            let answer = app.post(&path, &json!({ "client_secret": secret, "email": email, "send_attempt": 1 })).await;
+            let answer = app
+                .post(
+                    &path,
+                    &json!({ "client_secret": secret, "email": email, "send_attempt": 1 }),
+                )
+                .await;
             assert_eq!(answer.status, 200, "{path}: {}", answer.text);
             assert_eq!(app.mail().await.to, email);
         }
@@ -41,19 +54,38 @@ async fn every_purpose_is_served_under_every_prefix() {
 
 #[tokio::test]
 async fn mails_hold_what_is_configured_and_the_answer_says_so() {
-    for (contents, has_link, has_code) in
-        [(Contents::Link, true, false), (Contents::Code, false, true), (Contents::Both, true, true)]
-    {
+    for (contents, has_link, has_code) in [
+        (Contents::Link, true, false),
+        (Contents::Code, false, true),
+        (Contents::Both, true, true),
+    ] {
         let app = TestApp::with(|builder| builder.contents(contents));
         app.own("@owner:example.org", "taken@example.org").await;
-        let taken = json!({ "client_secret": "s", "email": "taken@example.org", "send_attempt": 1 });
-        let (new, hidden) = (app.post(REGISTER, &alice(1)).await, app.post(REGISTER, &taken).await);
+        let taken =
+            json!({ "client_secret": "s", "email": "taken@example.org", "send_attempt": 1 });
+        let (new, hidden) = (
+            app.post(REGISTER, &alice(1)).await,
+            app.post(REGISTER, &taken).await,
+        );
         assert_eq!(new.json().get("submit_url").is_some(), has_code);
-        assert_eq!(hidden.json().get("submit_url").is_some(), has_code, "whichever message goes out");
+        assert_eq!(
+            hidden.json().get("submit_url").is_some(),
+            has_code,
+            "whichever message goes out"
+        );
         let mails = app.mails().await;
-        let text = &mails.iter().find(|mail| mail.to == "alice@example.org").unwrap().text;
+        let text = &mails
+            .iter()
+            .find(|mail| mail.to == "alice@example.org")
+            .unwrap()
+            .text;
         assert_eq!(text.contains("/_threepid/link/"), has_link);
-        assert_eq!(text.split_whitespace().any(|word| word.len() == 8 && word.parse::<u32>().is_ok()), has_code, "{text}");
+        assert_eq!(
+            text.split_whitespace()
+                .any(|word| word.len() == 8 && word.parse::<u32>().is_ok()),
+            has_code,
+            "{text}"
+        );
     }
 }
 
@@ -61,10 +93,17 @@ async fn mails_hold_what_is_configured_and_the_answer_says_so() {
 async fn a_repeated_send_attempt_sends_one_mail() {
     let app = TestApp::new();
 
-    let (first, again) = (app.post(REGISTER, &alice(0)).await, app.post(REGISTER, &alice(0)).await);
+    let (first, again) = (
+        app.post(REGISTER, &alice(0)).await,
+        app.post(REGISTER, &alice(0)).await,
+    );
 
     assert_eq!(first.sid(), again.sid());
-    assert_eq!(app.mails().await.len(), 1, "the first attempt counts even if its number is 0");
+    assert_eq!(
+        app.mails().await.len(),
+        1,
+        "the first attempt counts even if its number is 0"
+    );
     assert_eq!(app.post(REGISTER, &alice(1)).await.sid(), first.sid());
     assert_eq!(app.mails().await.len(), 1);
     assert_eq!(app.post(REGISTER, &alice(0)).await.sid(), first.sid());
@@ -73,7 +112,9 @@ async fn a_repeated_send_attempt_sends_one_mail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_parallel_identical_requests_send_one_mail() {
-    let app = Arc::new(TestApp::with(|builder| builder.limits(limits::Settings::default())));
+    let app = Arc::new(TestApp::with(|builder| {
+        builder.limits(limits::Settings::default())
+    }));
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let app = Arc::clone(&app);
@@ -97,8 +138,12 @@ async fn two_spellings_of_an_address_are_one_and_the_mail_goes_to_the_canonical_
     let spelled = |email: &str| json!({ "client_secret": "s", "email": email, "send_attempt": 1 });
 
     let (one, other) = (
-        app.post(REGISTER, &spelled("Strauß@Example.ORG")).await.sid(),
-        app.post(REGISTER, &spelled("STRAUSS@example.org")).await.sid(),
+        app.post(REGISTER, &spelled("Strauß@Example.ORG"))
+            .await
+            .sid(),
+        app.post(REGISTER, &spelled("STRAUSS@example.org"))
+            .await
+            .sid(),
     );
 
     assert_eq!(one, other);
@@ -110,9 +155,15 @@ async fn another_secret_address_or_purpose_is_another_session() {
     let app = TestApp::new();
     let body = |secret: &str, email: &str| json!({ "client_secret": secret, "email": email, "send_attempt": 1 });
     let mut sids = vec![
-        app.post(REGISTER, &body("one", "a@example.org")).await.sid(),
-        app.post(REGISTER, &body("two", "a@example.org")).await.sid(),
-        app.post(REGISTER, &body("one", "b@example.org")).await.sid(),
+        app.post(REGISTER, &body("one", "a@example.org"))
+            .await
+            .sid(),
+        app.post(REGISTER, &body("two", "a@example.org"))
+            .await
+            .sid(),
+        app.post(REGISTER, &body("one", "b@example.org"))
+            .await
+            .sid(),
         app.post(ADD, &body("one", "a@example.org")).await.sid(),
     ];
     sids.sort();
@@ -136,7 +187,10 @@ async fn a_validated_or_expired_session_gives_way_to_a_fresh_one() {
     let app = TestApp::new();
     let first = app.post(REGISTER, &alice(1)).await.sid();
     let mail = app.mail().await;
-    assert_eq!(app.post(SUBMIT, &shown(&first, &code(&mail))).await.status, 200);
+    assert_eq!(
+        app.post(SUBMIT, &shown(&first, &code(&mail))).await.status,
+        200
+    );
 
     let second = app.post(REGISTER, &alice(1)).await.sid();
     assert_ne!(second, first);
@@ -145,7 +199,11 @@ async fn a_validated_or_expired_session_gives_way_to_a_fresh_one() {
     let third = app.post(REGISTER, &alice(1)).await.sid();
 
     assert_ne!(third, second);
-    assert_eq!(app.post(SUBMIT, &shown(&first, &code(&mail))).await.status, 400, "it lived 24 h from its validation");
+    assert_eq!(
+        app.post(SUBMIT, &shown(&first, &code(&mail))).await.status,
+        400,
+        "it lived 24 h from its validation"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +216,11 @@ async fn an_accepted_attempt_renews_the_code_and_never_the_session() {
     let new = code(&app.mail().await);
     app.wait(Duration::from_secs(14 * 60));
 
-    assert_eq!(app.post(SUBMIT, &shown(&sid, &old)).await.errcode(), "M_TOKEN_INCORRECT", "only the newest counts");
+    assert_eq!(
+        app.post(SUBMIT, &shown(&sid, &old)).await.errcode(),
+        "M_TOKEN_INCORRECT",
+        "only the newest counts"
+    );
     assert_eq!(app.post(SUBMIT, &shown(&sid, &new)).await.status, 200);
 }
 
@@ -179,7 +241,12 @@ async fn the_operator_s_policy_is_applied_for_each_purpose() {
         (PASSWORD, "good@other.org", 403),
         (ADD, "good@other.org", 200),
     ] {
-        let answer = app.post(path, &json!({ "client_secret": "s", "email": email, "send_attempt": 1 })).await;
+        let answer = app
+            .post(
+                path,
+                &json!({ "client_secret": "s", "email": email, "send_attempt": 1 }),
+            )
+            .await;
         assert_eq!(answer.status, status, "{path} {email}");
         if status == 403 {
             assert_eq!(answer.errcode(), "M_THREEPID_DENIED");
@@ -191,20 +258,46 @@ async fn the_operator_s_policy_is_applied_for_each_purpose() {
 #[tokio::test]
 async fn an_address_s_limit_survives_other_secrets_sources_and_purposes() {
     let rate = Rate::new(3, Duration::from_secs(3600));
-    let app = TestApp::with(|builder| builder.limits(limits::Settings { per_address: rate, ..limits::Settings::OFF }));
-    for (number, email) in ["alice@example.org", "Alice@example.org", "alice+tag@example.org"].iter().enumerate() {
-        let body = json!({ "client_secret": format!("s{number}"), "email": email, "send_attempt": 1 });
-        assert_eq!(app.post(if number == 1 { ADD } else { REGISTER }, &body).await.status, 200);
+    let app = TestApp::with(|builder| {
+        builder.limits(limits::Settings {
+            per_address: rate,
+            ..limits::Settings::OFF
+        })
+    });
+    for (number, email) in [
+        "alice@example.org",
+        "Alice@example.org",
+        "alice+tag@example.org",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let body =
+            json!({ "client_secret": format!("s{number}"), "email": email, "send_attempt": 1 });
+        assert_eq!(
+            app.post(if number == 1 { ADD } else { REGISTER }, &body)
+                .await
+                .status,
+            200
+        );
     }
 
     let refused = app.post(REGISTER, &alice(1)).await;
 
-    assert_eq!((refused.status.as_u16(), refused.errcode().as_str()), (429, "M_LIMIT_EXCEEDED"));
+    assert_eq!(
+        (refused.status.as_u16(), refused.errcode().as_str()),
+        (429, "M_LIMIT_EXCEEDED")
+    );
     assert_eq!(refused.header("retry-after"), "1200");
     assert_eq!(refused.json()["retry_after_ms"], 1_200_000);
     assert_eq!(app.mails().await.len(), 3);
-    let repeated = json!({ "client_secret": "s0", "email": "alice@example.org", "send_attempt": 1 });
-    assert_eq!(app.post(REGISTER, &repeated).await.status, 200, "what was accepted is charged nothing");
+    let repeated =
+        json!({ "client_secret": "s0", "email": "alice@example.org", "send_attempt": 1 });
+    assert_eq!(
+        app.post(REGISTER, &repeated).await.status,
+        200,
+        "what was accepted is charged nothing"
+    );
     app.wait(Duration::from_secs(1200));
     assert_eq!(app.post(REGISTER, &alice(1)).await.status, 200);
 }
@@ -212,7 +305,10 @@ async fn an_address_s_limit_survives_other_secrets_sources_and_purposes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_s_limit_holds_for_parallel_requests() {
     let rate = Rate::new(5, Duration::from_secs(3600));
-    let limits = limits::Settings { per_address: rate, ..limits::Settings::OFF };
+    let limits = limits::Settings {
+        per_address: rate,
+        ..limits::Settings::OFF
+    };
     let app = Arc::new(TestApp::with(|builder| builder.limits(limits)));
     let tasks: Vec<_> = (0..64)
         .map(|number| {
@@ -241,9 +337,17 @@ async fn one_session_s_limit_and_one_source_s_limit() {
         })
     });
     for (attempt, status) in [(1, 200), (2, 200), (3, 429), (2, 200), (3, 429)] {
-        assert_eq!(app.post(REGISTER, &alice(attempt)).await.status, status, "attempt {attempt}");
+        assert_eq!(
+            app.post(REGISTER, &alice(attempt)).await.status,
+            status,
+            "attempt {attempt}"
+        );
     }
-    assert_eq!(app.mails().await.len(), 1, "the first message gave way to the newer one");
+    assert_eq!(
+        app.mails().await.len(),
+        1,
+        "the first message gave way to the newer one"
+    );
     app.wait(Duration::from_secs(300));
     assert_eq!(app.post(REGISTER, &alice(3)).await.status, 200);
 }
@@ -252,11 +356,20 @@ async fn one_session_s_limit_and_one_source_s_limit() {
 async fn with_no_courier_the_medium_is_not_supported() {
     let app = TestApp::new();
     let store = std::sync::Arc::clone(&app.store);
-    let without = threepid::Threepid::builder(PUBLIC_URL.parse().unwrap(), store, threepid::Keyring::generate().unwrap());
+    let without = threepid::Threepid::builder(
+        PUBLIC_URL.parse().unwrap(),
+        store,
+        threepid::Keyring::generate().unwrap(),
+    );
     let router = without.build().unwrap().router();
-    let request = axum::http::Request::post(REGISTER).body(alice(1).to_string().into()).unwrap();
+    let request = axum::http::Request::post(REGISTER)
+        .body(alice(1).to_string().into())
+        .unwrap();
 
     let answer = send(&router, "127.0.0.1:1", request).await;
 
-    assert_eq!((answer.status.as_u16(), answer.errcode().as_str()), (400, "M_THREEPID_MEDIUM_NOT_SUPPORTED"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.errcode().as_str()),
+        (400, "M_THREEPID_MEDIUM_NOT_SUPPORTED")
+    );
 }

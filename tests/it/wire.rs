@@ -19,11 +19,24 @@ async fn every_answer_under_matrix_has_cors_headers() {
         ("OPTIONS", SUBMIT, 200),
         ("OPTIONS", "/_matrix/client/v3/nothing", 200),
     ] {
-        let answer = app.bare(method, path, &[("origin", "https://app.example.org")]).await;
+        let answer = app
+            .bare(method, path, &[("origin", "https://app.example.org")])
+            .await;
         assert_eq!(answer.status, status, "{method} {path}");
-        assert_eq!(answer.header("access-control-allow-origin"), "*", "{method} {path}");
-        assert_eq!(answer.header("access-control-allow-methods"), "GET, POST, PUT, DELETE, OPTIONS");
-        assert!(answer.header("access-control-allow-headers").contains("Authorization"));
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            "*",
+            "{method} {path}"
+        );
+        assert_eq!(
+            answer.header("access-control-allow-methods"),
+            "GET, POST, PUT, DELETE, OPTIONS"
+        );
+        assert!(
+            answer
+                .header("access-control-allow-headers")
+                .contains("Authorization")
+        );
     }
 }
 
@@ -32,9 +45,21 @@ async fn unknown_paths_and_methods_are_unrecognized() {
     let app = TestApp::new();
     for (method, path, status) in [
         ("GET", "/_matrix/client/v3/unknown", 404),
-        ("POST", "/_matrix/client/v9/register/email/requestToken", 404),
-        ("POST", "/_matrix/client/v3/register/email/requestToken/", 404),
-        ("POST", "/_matrix/client/v3//register/email/requestToken", 404),
+        (
+            "POST",
+            "/_matrix/client/v9/register/email/requestToken",
+            404,
+        ),
+        (
+            "POST",
+            "/_matrix/client/v3/register/email/requestToken/",
+            404,
+        ),
+        (
+            "POST",
+            "/_matrix/client/v3//register/email/requestToken",
+            404,
+        ),
         ("GET", REGISTER, 405),
         ("PUT", ADD, 405),
         ("GET", "/", 404),
@@ -43,7 +68,11 @@ async fn unknown_paths_and_methods_are_unrecognized() {
         ("POST", "/_threepid/health/live", 405),
     ] {
         let answer = app.bare(method, path, &[]).await;
-        assert_eq!((answer.status.as_u16(), answer.errcode().as_str()), (status, "M_UNRECOGNIZED"), "{method} {path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.errcode().as_str()),
+            (status, "M_UNRECOGNIZED"),
+            "{method} {path}"
+        );
         assert_eq!(answer.header("content-type"), "application/json");
     }
     assert_eq!(app.bare("GET", REGISTER, &[]).await.header("allow"), "POST");
@@ -52,7 +81,9 @@ async fn unknown_paths_and_methods_are_unrecognized() {
 #[tokio::test]
 async fn the_content_type_of_a_request_does_not_matter() {
     let app = TestApp::new();
-    let request = Request::post(REGISTER).header("content-type", "text/plain").body(Body::from(alice(1).to_string()));
+    let request = Request::post(REGISTER)
+        .header("content-type", "text/plain")
+        .body(Body::from(alice(1).to_string()));
     assert_eq!(app.send(request.unwrap()).await.status, 200);
 }
 
@@ -69,11 +100,20 @@ async fn bad_bodies_get_the_right_words_and_leave_nothing() {
         body.as_object_mut().unwrap().remove(key);
         body.to_string()
     };
-    let deep = format!("{{\"email\":\"a@b.org\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    let twice = r#"{"client_secret":"s","email":"a@b.org","email":"c@d.org","send_attempt":1}"#.to_owned();
+    let deep = format!(
+        "{{\"email\":\"a@b.org\",\"x\":{}{}}}",
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
+    let twice =
+        r#"{"client_secret":"s","email":"a@b.org","email":"c@d.org","send_attempt":1}"#.to_owned();
     for (body, status, errcode) in [
         (String::new(), 400, "M_NOT_JSON"),
-        ("client_secret=s&email=a%40b.org&send_attempt=1".to_owned(), 400, "M_NOT_JSON"),
+        (
+            "client_secret=s&email=a%40b.org&send_attempt=1".to_owned(),
+            400,
+            "M_NOT_JSON",
+        ),
         ("{\"email\":".to_owned(), 400, "M_NOT_JSON"),
         (deep, 400, "M_NOT_JSON"),
         ("[]".to_owned(), 400, "M_BAD_JSON"),
@@ -89,37 +129,80 @@ async fn bad_bodies_get_the_right_words_and_leave_nothing() {
         (with("send_attempt", json!(1.5)), 400, "M_BAD_JSON"),
         (with("next_link", json!(5)), 400, "M_BAD_JSON"),
         (with("send_attempt", json!(-1)), 400, "M_INVALID_PARAM"),
-        (with("send_attempt", json!(9_007_199_254_740_992_u64)), 400, "M_INVALID_PARAM"),
+        (
+            with("send_attempt", json!(9_007_199_254_740_992_u64)),
+            400,
+            "M_INVALID_PARAM",
+        ),
         (with("client_secret", json!("")), 400, "M_INVALID_PARAM"),
         (with("client_secret", json!("é")), 400, "M_INVALID_PARAM"),
-        (with("client_secret", json!("a".repeat(256))), 400, "M_INVALID_PARAM"),
+        (
+            with("client_secret", json!("a".repeat(256))),
+            400,
+            "M_INVALID_PARAM",
+        ),
         (with("email", json!("a\u{0}@b.org")), 400, "M_INVALID_PARAM"),
-        (with("email", json!("a@b.org\r\nBcc: x@y.org")), 400, "M_INVALID_PARAM"),
-        (with("email", json!("Alice <a@b.org>")), 400, "M_INVALID_PARAM"),
+        (
+            with("email", json!("a@b.org\r\nBcc: x@y.org")),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            with("email", json!("Alice <a@b.org>")),
+            400,
+            "M_INVALID_PARAM",
+        ),
         (with("email", json!("a@b@c.org")), 400, "M_INVALID_PARAM"),
-        (with("email", json!("a@straße.example")), 400, "M_INVALID_PARAM"),
-        (with("email", json!("not an address")), 400, "M_INVALID_PARAM"),
-        (with("filler", json!("x".repeat(70_000))), 413, "M_TOO_LARGE"),
+        (
+            with("email", json!("a@straße.example")),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            with("email", json!("not an address")),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        (
+            with("filler", json!("x".repeat(70_000))),
+            413,
+            "M_TOO_LARGE",
+        ),
         ("x".repeat(10_000_000), 413, "M_TOO_LARGE"),
     ] {
         for path in [REGISTER, PASSWORD, ADD] {
             let answer = app.post_text(path, body.clone()).await;
-            assert_eq!((answer.status.as_u16(), answer.errcode().as_str()), (status, errcode), "{body:.80}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.errcode().as_str()),
+                (status, errcode),
+                "{body:.80}"
+            );
         }
     }
     assert!(app.mails().await.is_empty());
     for attempt in [json!(0), json!(9_007_199_254_740_991_u64)] {
-        assert_eq!(app.post_text(REGISTER, with("send_attempt", attempt)).await.status, 200);
+        assert_eq!(
+            app.post_text(REGISTER, with("send_attempt", attempt))
+                .await
+                .status,
+            200
+        );
     }
 }
 
 #[tokio::test]
 async fn monitoring_tells_that_the_server_works() {
     let app = TestApp::new();
-    assert_eq!(app.get("/_threepid/health/live", &[]).await.json(), json!({ "status": "ok" }));
+    assert_eq!(
+        app.get("/_threepid/health/live", &[]).await.json(),
+        json!({ "status": "ok" })
+    );
     app.post(REGISTER, &alice(1)).await;
     let ready = app.get("/_threepid/health/ready", &[]).await;
-    assert_eq!((ready.status.as_u16(), &ready.json()["outbox"]["waiting"]), (200, &json!(1)));
+    assert_eq!(
+        (ready.status.as_u16(), &ready.json()["outbox"]["waiting"]),
+        (200, &json!(1))
+    );
     assert_eq!(ready.json()["relay"], json!({ "failing_since": null }));
 }
 
@@ -129,32 +212,55 @@ async fn the_mailbox_is_for_this_machine_alone() {
     app.post(REGISTER, &alice(1)).await;
     app.threepid.deliver_due().await.unwrap();
     let internal = app.threepid.internal_router();
-    let ask = |from: &'static str, host: &'static str, extra: Option<(&'static str, &'static str)>| {
-        let mut request = Request::get("/_threepid/mailbox/messages").header("host", host);
-        if let Some((name, value)) = extra {
-            request = request.header(name, value);
-        }
-        let (internal, request) = (internal.clone(), request.body(Body::empty()).unwrap());
-        async move { send(&internal, from, request).await }
-    };
+    let ask =
+        |from: &'static str, host: &'static str, extra: Option<(&'static str, &'static str)>| {
+            let mut request = Request::get("/_threepid/mailbox/messages").header("host", host);
+            if let Some((name, value)) = extra {
+                request = request.header(name, value);
+            }
+            let (internal, request) = (internal.clone(), request.body(Body::empty()).unwrap());
+            async move { send(&internal, from, request).await }
+        };
     let shown = ask("127.0.0.1:1", "localhost:8091", None).await;
     let keys = ["id", "medium", "to", "subject", "text", "html", "at"];
     assert_eq!(shown.status, 200);
-    assert!(keys.iter().all(|key| shown.json()[0].get(key).is_some()), "{}", shown.text);
+    assert!(
+        keys.iter().all(|key| shown.json()[0].get(key).is_some()),
+        "{}",
+        shown.text
+    );
     assert_eq!(ask("[::1]:1", "[::1]:8091", None).await.status, 200);
     assert_eq!(ask("127.0.0.1:1", "127.0.0.2", None).await.status, 200);
     for (from, host, extra) in [
         ("192.0.2.1:1", "localhost", None),
         ("127.0.0.1:1", "rebound.example.net", None),
         ("127.0.0.1:1", "localhost.example.net", None),
-        ("127.0.0.1:1", "localhost", Some(("x-forwarded-for", "192.0.2.1"))),
-        ("127.0.0.1:1", "localhost", Some(("x-forwarded-proto", "https"))),
-        ("127.0.0.1:1", "localhost", Some(("forwarded", "for=192.0.2.1"))),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("x-forwarded-for", "192.0.2.1")),
+        ),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("x-forwarded-proto", "https")),
+        ),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("forwarded", "for=192.0.2.1")),
+        ),
         ("127.0.0.1:1", "localhost", Some(("via", "1.1 proxy"))),
     ] {
-        assert_eq!(ask(from, host, extra).await.status, 404, "{from} {host} {extra:?}");
+        assert_eq!(
+            ask(from, host, extra).await.status,
+            404,
+            "{from} {host} {extra:?}"
+        );
     }
-    let public = app.bare("GET", "/_threepid/mailbox", &[("host", "localhost")]).await;
+    let public = app
+        .bare("GET", "/_threepid/mailbox", &[("host", "localhost")])
+        .await;
     assert_eq!(public.status, 404, "the public URL is not this machine's");
 }
 
@@ -165,12 +271,36 @@ async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
     app.threepid.deliver_due().await.unwrap();
     let internal = app.threepid.internal_router();
     let request = |method: &str, path: &str| {
-        Request::builder().method(method).uri(path).header("host", "localhost").body(Body::empty()).unwrap()
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .body(Body::empty())
+            .unwrap()
     };
-    let page = send(&internal, "127.0.0.1:1", request("GET", "/_threepid/mailbox")).await;
+    let page = send(
+        &internal,
+        "127.0.0.1:1",
+        request("GET", "/_threepid/mailbox"),
+    )
+    .await;
     assert!(page.text.contains("alice@example.org") && page.text.contains("/_threepid/link/"));
     assert_eq!(page.header("access-control-allow-origin"), "");
-    let cleared = send(&internal, "127.0.0.1:1", request("DELETE", "/_threepid/mailbox/messages")).await;
+    let cleared = send(
+        &internal,
+        "127.0.0.1:1",
+        request("DELETE", "/_threepid/mailbox/messages"),
+    )
+    .await;
     assert!(cleared.status.is_success());
-    assert_eq!(send(&internal, "127.0.0.1:1", request("GET", "/_threepid/mailbox/messages")).await.json(), json!([]));
+    assert_eq!(
+        send(
+            &internal,
+            "127.0.0.1:1",
+            request("GET", "/_threepid/mailbox/messages")
+        )
+        .await
+        .json(),
+        json!([])
+    );
 }

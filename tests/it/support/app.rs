@@ -59,19 +59,27 @@ impl Answer {
     /// The `errcode` of a Matrix error, which has an `error` too.
     pub(crate) fn errcode(&self) -> String {
         let body = self.json();
-        assert!(body["error"].is_string(), "an error says what is wrong: {body}");
+        assert!(
+            body["error"].is_string(),
+            "an error says what is wrong: {body}"
+        );
         body["errcode"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A header as text; empty if absent.
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"))
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap_or("?"))
     }
 
     /// The `sid` of a `requestToken` answered with 200.
     pub(crate) fn sid(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.text);
-        self.json()["sid"].as_str().expect("a sid is a string").to_owned()
+        self.json()["sid"]
+            .as_str()
+            .expect("a sid is a string")
+            .to_owned()
     }
 }
 
@@ -84,17 +92,26 @@ impl TestApp {
     /// An app with settings of the test's own.
     pub(crate) fn with(set: impl FnOnce(Builder) -> Builder) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).expect("a fresh store");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server)
+            .expect("a fresh store");
         let clock = Arc::new(ManualClock::new(Timestamp(1_795_341_600_000)));
         let mailbox = Arc::new(Capture::in_memory());
         let keys = Keyring::generate().expect("a key");
-        let builder = Threepid::builder(PUBLIC_URL.parse().expect("a URL"), Arc::clone(&store), keys)
-            .clock(clock.clone())
-            .email(mailbox.clone())
-            .mailbox(mailbox.clone());
+        let builder =
+            Threepid::builder(PUBLIC_URL.parse().expect("a URL"), Arc::clone(&store), keys)
+                .clock(clock.clone())
+                .email(mailbox.clone())
+                .mailbox(mailbox.clone());
         let threepid = set(builder).build().expect("settings that fit together");
         let router = threepid.router();
-        Self { threepid, clock, mailbox, store, router, dir }
+        Self {
+            threepid,
+            clock,
+            mailbox,
+            store,
+            router,
+            dir,
+        }
     }
 
     /// The folder of the database.
@@ -110,7 +127,11 @@ impl TestApp {
     /// Gives an address to a local account.
     pub(crate) async fn own(&self, user_id: &str, address: &str) {
         let address = Address::email(address).expect("an address");
-        self.threepid.directory().bind(user_id, &address, Timestamp(0)).await.expect("a free address");
+        self.threepid
+            .directory()
+            .bind(user_id, &address, Timestamp(0))
+            .await
+            .expect("a free address");
     }
 
     /// Sends a request from a loopback address.
@@ -131,7 +152,8 @@ impl TestApp {
     /// Posts any text as if it were JSON.
     pub(crate) async fn post_text(&self, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-        self.send(request.body(body.into()).expect("a request")).await
+        self.send(request.body(body.into()).expect("a request"))
+            .await
     }
 
     /// Gets a page, with headers.
@@ -145,12 +167,16 @@ impl TestApp {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Body::empty()).expect("a request")).await
+        self.send(request.body(Body::empty()).expect("a request"))
+            .await
     }
 
     /// Delivers what is due; the mails that arrived since the last time, oldest first.
     pub(crate) async fn mails(&self) -> Vec<Captured> {
-        self.threepid.deliver_due().await.expect("the store answers");
+        self.threepid
+            .deliver_due()
+            .await
+            .expect("the store answers");
         let mut mails = self.mailbox.messages();
         self.mailbox.clear().expect("a mailbox in memory");
         mails.reverse();
@@ -169,10 +195,18 @@ impl TestApp {
 pub(crate) async fn send(router: &Router, from: &str, mut request: Request<Body>) -> Answer {
     let peer: SocketAddr = from.parse().expect("an address with a port");
     request.extensions_mut().insert(Peer::Tcp(peer));
-    let response = router.clone().oneshot(request).await.expect("a router never fails");
+    let response = router
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("a router never fails");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body in memory").to_bytes();
-    Answer { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&body).into_owned() }
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        text: String::from_utf8_lossy(&body).into_owned(),
+    }
 }
 
 /// The body of alice's `requestToken`.
@@ -187,18 +221,34 @@ pub(crate) fn shown(sid: &str, token: &str) -> Value {
 
 /// The path of the link in a mail.
 pub(crate) fn link_path(mail: &Captured) -> String {
-    let url = mail.text.split_whitespace().find(|word| word.contains("/_threepid/link/")).expect("a link in the mail");
-    url.strip_prefix(PUBLIC_URL).expect("the link is below the public URL").to_owned()
+    let url = mail
+        .text
+        .split_whitespace()
+        .find(|word| word.contains("/_threepid/link/"))
+        .expect("a link in the mail");
+    url.strip_prefix(PUBLIC_URL)
+        .expect("the link is below the public URL")
+        .to_owned()
 }
 
 /// The value of the link in a mail.
 pub(crate) fn link_value(mail: &Captured) -> String {
-    link_path(mail).rsplit('/').next().expect("a path has parts").to_owned()
+    link_path(mail)
+        .rsplit('/')
+        .next()
+        .expect("a path has parts")
+        .to_owned()
 }
 
 /// The code in a mail: eight digits that stand alone.
 pub(crate) fn code(mail: &Captured) -> String {
     let is_code = |word: &&str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_digit());
-    let words = mail.text.split(|letter: char| !letter.is_ascii_alphanumeric());
-    words.into_iter().find(is_code).expect("a code in the mail").to_owned()
+    let words = mail
+        .text
+        .split(|letter: char| !letter.is_ascii_alphanumeric());
+    words
+        .into_iter()
+        .find(is_code)
+        .expect("a code in the mail")
+        .to_owned()
 }

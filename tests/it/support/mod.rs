@@ -1,3 +1,4 @@
 //! What the tests share: small real servers.
 
+pub(crate) mod app;
 pub(crate) mod smtp;
