@@ -146,7 +146,8 @@ impl NextLink {
     }
 
     /// The link with `sid` appended *as text*, after any `#`: clients keep their parameters there.
-    pub(crate) fn with_sid(&self, sid: &str) -> String {
+    #[must_use]
+    pub fn with_sid(&self, sid: &str) -> String {
         let joint = if self.text.contains('?') { '&' } else { '?' };
         format!("{}{joint}sid={sid}", self.text)
     }

@@ -14,10 +14,12 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
+pub use self::client::request_token::read_email_request;
 use self::{client::link, client::request_token, client::submit_token};
 use crate::{courier::capture::Capture, error::Error, outbox::Deliveries, validation::Validation};
 
 mod client;
+
 pub(crate) mod extract;
 mod mailbox;
 mod monitoring;

@@ -3,7 +3,9 @@
 mod hidden_accounts;
 mod layers;
 mod link;
+mod outbox;
 mod proof;
+mod properties;
 mod request_token;
 mod smtp;
 mod submit_token;

@@ -59,7 +59,7 @@ async fn request_email(
     body: &Object,
     source: Source,
 ) -> Result<Json<Reply>> {
-    let request = email_request(purpose, body, &app.validation.settings.next_links, source)?;
+    let request = parse(purpose, body, &app.validation.settings.next_links, source)?;
     let opened = app.validation.request_token(request).await?;
     Ok(Json(Reply {
         sid: opened.sid.to_string(),
@@ -67,9 +67,23 @@ async fn request_email(
     }))
 }
 
-/// Reads the body of an email `requestToken`. `id_server` and `id_access_token` are ignored: this homeserver validates
-/// by itself (MSC2263).
-pub(crate) fn email_request(
+/// Reads the body of an email `requestToken`, for hosts that bring their own HTTP. `id_server` and `id_access_token` are
+/// ignored: this homeserver validates by itself (MSC2263).
+///
+/// # Errors
+/// [`Error::NotJson`](crate::Error::NotJson), [`Error::BadJson`](crate::Error::BadJson),
+/// [`Error::MissingParam`](crate::Error::MissingParam), [`Error::InvalidParam`](crate::Error::InvalidParam),
+/// [`Error::InvalidAddress`](crate::Error::InvalidAddress).
+pub fn read_email_request(
+    purpose: Purpose,
+    body: &[u8],
+    next_links: &NextLinkPolicy,
+    source: Source,
+) -> Result<TokenRequest> {
+    parse(purpose, &Object::parse(body)?, next_links, source)
+}
+
+fn parse(
     purpose: Purpose,
     body: &Object,
     next_links: &NextLinkPolicy,

@@ -1,0 +1,234 @@
+//! Messages on their way, to a real (scripted) relay.
+
+use std::{sync::Arc, time::Duration};
+
+use threepid::{
+    courier::{
+        capture::Capture,
+        email::{self, EmailSettings},
+    },
+    limits,
+    store::{Outbox, OutboxEntry, Sessions},
+};
+
+use crate::support::{
+    app::*,
+    smtp::{Phase, Script, SmtpServer},
+};
+
+async fn with_relay(script: Script) -> (TestApp, SmtpServer) {
+    let relay = SmtpServer::start(script).await;
+    let mut settings = EmailSettings::new(
+        "Example <no-reply@example.org>",
+        &format!("smtp://{}?tls=none", relay.address()),
+    );
+    settings.phase_timeout = Duration::from_millis(300);
+    let courier = email::courier(&settings, &Capture::in_memory()).expect("a courier");
+    let app = TestApp::with(|builder| builder.limits(limits::Settings::OFF).email(courier));
+    (app, relay)
+}
+
+async fn newest(app: &TestApp) -> OutboxEntry {
+    app.store.list(1).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn a_relay_that_is_down_delays_a_mail_and_loses_none() {
+    let (app, relay) =
+        with_relay(Script::replying(Phase::Rcpt, "451 4.3.0 later, alice@example.org"))
+            .await;
+    app.post(REGISTER, &alice(1)).await;
+    app.threepid.deliver_due().await.unwrap();
+    let waiting = newest(&app).await;
+    assert_eq!((waiting.state, waiting.deliveries), ("queued", 1));
+    assert_eq!(
+        waiting.outcome.as_deref(),
+        Some("RCPT 451 4.3.0"),
+        "never the relay's own words"
+    );
+    app.threepid.deliver_due().await.unwrap();
+    assert_eq!(newest(&app).await.deliveries, 1, "not before its time");
+
+    relay.set(Script::default());
+    app.wait(Duration::from_secs(10));
+    app.threepid.deliver_due().await.unwrap();
+
+    assert_eq!(newest(&app).await.state, "sent");
+    let mails = relay.mails();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].to, "alice@example.org");
+}
+
+#[tokio::test]
+async fn a_permanent_refusal_is_not_tried_again_and_the_next_attempt_sends() {
+    let (app, relay) =
+        with_relay(Script::replying(Phase::Rcpt, "550 5.1.1 no such user alice")).await;
+    let sid = app.post(REGISTER, &alice(1)).await.sid();
+    app.threepid.deliver_due().await.unwrap();
+    let failed = newest(&app).await;
+    assert_eq!(
+        (failed.state, failed.outcome.as_deref()),
+        ("failed", Some("RCPT 550 5.1.1"))
+    );
+    app.wait(Duration::from_secs(1800));
+    app.threepid.deliver_due().await.unwrap();
+    assert_eq!(newest(&app).await.deliveries, 1);
+
+    relay.set(Script::default());
+    assert_eq!(app.post(REGISTER, &alice(2)).await.sid(), sid);
+    app.threepid.deliver_due().await.unwrap();
+
+    assert_eq!(relay.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn retries_end_when_the_link_would_be_useless() {
+    let (app, relay) = with_relay(Script::replying(Phase::Mail, "421 busy")).await;
+    app.post(REGISTER, &alice(1)).await;
+    for _ in 0..70 {
+        app.threepid.deliver_due().await.unwrap();
+        app.wait(Duration::from_secs(60));
+    }
+    let entry = newest(&app).await;
+    assert_eq!(entry.state, "failed");
+    assert!(
+        (5..20).contains(&entry.deliveries),
+        "{} tries in an hour",
+        entry.deliveries
+    );
+    assert!(relay.mails().is_empty());
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_needs_any_more_is_dropped() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let sid = app.post(REGISTER, &alice(2)).await.sid();
+    let mails = app.mails().await;
+    assert_eq!(mails.len(), 1, "only the newest attempt's");
+    app.post(REGISTER, &alice(3)).await;
+    assert_eq!(
+        app.post(SUBMIT, &shown(&sid, &link_value(&mails[0])))
+            .await
+            .status,
+        200
+    );
+    assert!(
+        app.mails().await.is_empty(),
+        "the address is proved already"
+    );
+    let states: Vec<_> = app
+        .store
+        .list(9)
+        .await
+        .unwrap()
+        .iter()
+        .map(|entry| entry.state)
+        .collect();
+    assert_eq!(states, ["dropped", "sent", "dropped"]);
+}
+
+#[tokio::test]
+async fn the_history_shows_no_whole_address() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let entry = newest(&app).await;
+    assert_eq!(
+        (entry.to.as_str(), entry.kind.as_str(), entry.state),
+        ("a…@e….org", "register", "queued")
+    );
+}
+
+#[tokio::test]
+async fn an_operator_drops_and_retries() {
+    let (app, relay) = with_relay(Script::replying(Phase::Rcpt, "550 5.1.1 no")).await;
+    app.post(REGISTER, &alice(1)).await;
+    let id = newest(&app).await.id;
+    app.threepid.deliver_due().await.unwrap();
+    relay.set(Script::default());
+    let now = threepid::clock::Clock::now(&*app.clock);
+    assert!(app.store.retry(id, now).await.unwrap());
+    assert!(!app.store.retry(id + 100, now).await.unwrap());
+    app.threepid.deliver_due().await.unwrap();
+    assert_eq!(relay.mails().len(), 1);
+    assert!(
+        !app.store.drop_message(id, now).await.unwrap(),
+        "it is sent"
+    );
+    app.post(REGISTER, &alice(2)).await;
+    assert!(
+        app.store
+            .drop_message(newest(&app).await.id, now)
+            .await
+            .unwrap()
+    );
+    app.threepid.deliver_due().await.unwrap();
+    assert_eq!(relay.mails().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_workers_send_each_mail_once() {
+    let (app, relay) = with_relay(Script::default()).await;
+    for number in 0..40 {
+        let body = serde_json::json!({ "client_secret": "s", "email": format!("u{number}@example.org"), "send_attempt": 1 });
+        assert_eq!(app.post(REGISTER, &body).await.status, 200);
+    }
+    let app = Arc::new(app);
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move { app.threepid.deliver_due().await.unwrap() })
+        })
+        .collect();
+    let mut delivered = 0;
+    for worker in workers {
+        delivered += worker.await.unwrap();
+    }
+    assert_eq!(delivered, 40);
+    let mut to: Vec<_> = relay.mails().into_iter().map(|mail| mail.to).collect();
+    to.sort();
+    to.dedup();
+    assert_eq!(to.len(), 40);
+}
+
+#[tokio::test]
+async fn a_dead_process_s_leases_are_given_back() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let now = threepid::clock::Clock::now(&*app.clock);
+    let leased = app
+        .store
+        .lease("a dead process", 9, now, now + Duration::from_secs(600))
+        .await
+        .unwrap();
+    assert_eq!(leased.len(), 1);
+    assert!(app.mails().await.is_empty(), "somebody else holds it");
+
+    assert_eq!(app.store.free_leases(now).await.unwrap(), 1);
+
+    assert_eq!(app.mails().await.len(), 1);
+    assert!(
+        !app.store
+            .delivered(leased[0].id, "a dead process", "late", now)
+            .await
+            .unwrap()
+    );
+    app.store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn background_work_delivers_by_itself_and_stops() {
+    let app = TestApp::new();
+    let background = app.threepid.start();
+    app.post(REGISTER, &alice(1)).await;
+    let mut arrived = app.mailbox.messages();
+    for _ in 0..200 {
+        if !arrived.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        arrived = app.mailbox.messages();
+    }
+    assert_eq!(arrived.len(), 1);
+    assert!(background.stop(Duration::from_secs(5)).await);
+}
