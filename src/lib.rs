@@ -17,6 +17,8 @@
 
 mod builder;
 pub mod clock;
+#[cfg(feature = "server")]
+mod config;
 pub mod courier;
 pub mod error;
 pub mod homeserver;

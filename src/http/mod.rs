@@ -19,6 +19,7 @@ use crate::{courier::capture::Capture, error::Error, outbox::Deliveries, validat
 
 mod client;
 pub(crate) mod extract;
+pub mod listen;
 mod mailbox;
 mod monitoring;
 pub(crate) mod pages;
