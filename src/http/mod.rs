@@ -25,6 +25,8 @@ mod monitoring;
 pub(crate) mod pages;
 pub mod peer;
 mod respond;
+#[cfg(feature = "server")]
+pub(crate) mod serve;
 
 /// What handlers share.
 #[derive(Clone, Debug)]
