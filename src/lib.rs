@@ -16,6 +16,9 @@
 //! ([`Error::wire`](error::Error::wire)).
 
 mod builder;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 mod config;
