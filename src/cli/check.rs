@@ -96,12 +96,17 @@ fn storage(config: &Config) -> Result<Finding, Failure> {
         });
     }
     let opened = beside(config, async |store| {
-        Ok(key_file::load(key_path, store).await?)
+        let keys = key_file::load(key_path, store).await?;
+        Ok((keys.is_some(), store.key_fingerprint().await?.is_some()))
     });
     let key = key_path.display();
     let (ok, detail) = match opened {
-        Ok(Some(_)) => (true, format!("{shown} opens, and {key} fits")),
-        Ok(None) => (
+        Ok((true, _)) => (true, format!("{shown} opens, and {key} fits")),
+        Ok((false, false)) => (
+            true,
+            format!("{shown} opens; {key} is not there yet, and is made at first start"),
+        ),
+        Ok((false, true)) => (
             false,
             format!("{shown} opens, but there is no key at {key}; bring it back from your backup"),
         ),

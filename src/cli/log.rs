@@ -9,7 +9,12 @@ use crate::config::{Log, LogFormat};
 
 /// Starts the log of this process.
 pub(super) fn start(log: &Log) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level: {error}"))?;
+    // A plain level is for what we have to say; the migrations' library reports each start at length.
+    let filter = match log.level.as_str() {
+        "info" => "info,refinery_core=warn",
+        written => written,
+    };
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -191,6 +191,64 @@ fn a_server_tells_where_it_is_and_stops_when_told() {
 }
 
 #[test]
+fn addresses_are_added_listed_and_removed() {
+    let dir = empty();
+    let alice = ["@alice:example.org", "Alice@Example.org"];
+    let with = |verb: &str, [user_id, address]: [&str; 2]| {
+        run(&dir, &["addresses", verb, user_id, address])
+    };
+
+    assert!(with("add", alice).status.success());
+    assert!(
+        told(&with("add", ["@bob:example.org", "alice@example.org"]))
+            .contains("belongs to @alice:example.org")
+    );
+    let listed = run(&dir, &["addresses", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["user_id"], "@alice:example.org");
+    assert_eq!(listed[0]["address"], "alice@example.org");
+    assert!(run(&dir, &["check"]).status.success());
+    assert!(with("remove", alice).status.success());
+    assert_eq!(with("remove", alice).status.code(), Some(1));
+}
+
+#[test]
+fn beside_a_server_commands_work_and_a_second_server_does_not() {
+    let dir = empty();
+    let (mut child, _) = serve(&dir);
+
+    assert!(run(&dir, &["check"]).status.success());
+    assert!(run(&dir, &["outbox", "list"]).status.success());
+    for command in ["serve", "migrate"] {
+        let refused = run(&dir, &[command]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            told(&refused).contains(&format!("process {}", child.id())),
+            "{}",
+            told(&refused)
+        );
+    }
+
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success());
+    assert!(run(&dir, &["migrate"]).status.success());
+}
+
+#[test]
+fn check_misses_the_key_of_a_used_database() {
+    let dir = empty();
+    let (mut child, _) = serve(&dir);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    fs::remove_file(dir.path().join("threepid-data/secret.key")).unwrap();
+
+    let checked = run(&dir, &["check"]);
+
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("FAILED  database and key"));
+}
+
+#[test]
 fn an_address_in_use_is_told_with_a_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
