@@ -16,7 +16,12 @@
 //! ([`Error::wire`](error::Error::wire)).
 
 mod builder;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod cli;
 pub mod clock;
+#[cfg(feature = "server")]
+mod config;
 pub mod courier;
 pub mod error;
 pub mod homeserver;

@@ -21,11 +21,14 @@ use crate::{courier::capture::Capture, error::Error, outbox::Deliveries, validat
 mod client;
 
 pub(crate) mod extract;
+pub mod listen;
 mod mailbox;
 mod monitoring;
 pub(crate) mod pages;
 pub mod peer;
 mod respond;
+#[cfg(feature = "server")]
+pub(crate) mod serve;
 
 /// What handlers share.
 #[derive(Clone, Debug)]

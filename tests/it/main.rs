@@ -1,5 +1,6 @@
 //! Tests of the whole, through its public face.
 
+mod cli;
 mod hidden_accounts;
 mod layers;
 mod link;

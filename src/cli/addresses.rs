@@ -1,0 +1,181 @@
+//! `threepid addresses`: which account has which address, where threepid itself keeps that.
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use super::{Failure, beside, beside_or_new, table};
+use crate::{
+    clock::{Clock, SystemClock},
+    config::Config,
+    store::{Bound, Contact, Contacts},
+    threepid::Threepid,
+};
+
+/// How many addresses are read at once.
+const PAGE: u32 = 500;
+/// The longest user id, in bytes (Matrix appendices, "User Identifiers").
+const MAX_USER_ID: usize = 255;
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the addresses of one account, or of all
+    List {
+        /// The account, as @alice:example.org
+        user_id: Option<String>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give an address to an account, without asking its owner
+    Add {
+        /// The account, as @alice:example.org
+        user_id: String,
+        /// The email address
+        address: String,
+    },
+    /// Take an address from an account
+    Remove {
+        /// The account, as @alice:example.org
+        user_id: String,
+        /// The email address
+        address: String,
+    },
+}
+
+pub(super) fn run(config: &Config, command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::List { user_id, json } => list(config, user_id.as_deref(), *json, out),
+        Command::Add { user_id, address } => {
+            let (user_id, threepid) = parse(user_id, address)?;
+            let now = SystemClock.now();
+            let bound = beside_or_new(config, async |store| {
+                let bound = store.bind(user_id, &threepid, now).await?;
+                let owner = store.owner(&threepid).await?;
+                Ok((bound, owner.unwrap_or_default()))
+            })?;
+            let address = threepid.address();
+            match bound {
+                (Bound::Bound, _) => writeln!(out, "{address} belongs to {user_id} now.")?,
+                (Bound::AlreadyYours, _) => {
+                    writeln!(out, "{address} belongs to {user_id} already.")?;
+                }
+                (Bound::OwnedByOther, owner) => {
+                    return Err(Failure::Told(format!(
+                        "{address} belongs to {owner}; \"threepid addresses remove {owner} {address}\" takes it away"
+                    )));
+                }
+            }
+            Ok(())
+        }
+        Command::Remove { user_id, address } => {
+            let (user_id, threepid) = parse(user_id, address)?;
+            let address = threepid.address();
+            if !beside(config, async |store| {
+                Ok(store.unbind(user_id, &threepid).await?)
+            })? {
+                return Err(Failure::Told(format!(
+                    "{address} does not belong to {user_id}"
+                )));
+            }
+            Ok(writeln!(
+                out,
+                "{address} does not belong to {user_id} any more."
+            )?)
+        }
+    }
+}
+
+fn list(
+    config: &Config,
+    user_id: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let user_id = user_id.map(parse_user_id).transpose()?;
+    let contacts = beside(config, async |store| {
+        let mut all: Vec<Contact> = Vec::new();
+        loop {
+            let last = all
+                .last()
+                .map(|last| (last.user_id.as_str(), last.address.as_str()));
+            let page = store.contacts(user_id, last, PAGE).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    })?;
+    if json {
+        return Ok(table::write_json(out, &contacts)?);
+    }
+    if contacts.is_empty() {
+        return Ok(writeln!(out, "No addresses.")?);
+    }
+    let row = |contact: &Contact| {
+        [
+            contact.user_id.clone(),
+            contact.address.clone(),
+            contact.added_at.to_string(),
+        ]
+    };
+    let rows: Vec<_> = contacts.iter().map(row).collect();
+    Ok(table::write(out, ["account", "address", "since"], &rows)?)
+}
+
+fn parse<'a>(user_id: &'a str, address: &str) -> Result<(&'a str, Threepid), Failure> {
+    let threepid = Threepid::email(address).map_err(|error| format!("{address}: {error}"))?;
+    Ok((parse_user_id(user_id)?, threepid))
+}
+
+/// A user id of the form `@alice:example.org`; historical ones may hold any printable character before the colon.
+fn parse_user_id(text: &str) -> Result<&str, String> {
+    let is_server = |server: &str| {
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || ".-:[]".contains(letter);
+        !server.is_empty() && server.chars().all(is_part)
+    };
+    let is_printable = |letter: char| !letter.is_whitespace() && !letter.is_control();
+    match text.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
+        Some((name, server))
+            if !name.is_empty()
+                && name.chars().all(is_printable)
+                && is_server(server)
+                && text.len() <= MAX_USER_ID =>
+        {
+            Ok(text)
+        }
+        _ => Err(format!(
+            "{text:?} is not a user id; write it as @alice:example.org"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_have_their_form() {
+        for good in [
+            "@alice:example.org",
+            "@a:localhost:8448",
+            "@ALICE/x:[::1]:1",
+        ] {
+            assert_eq!(parse_user_id(good), Ok(good));
+        }
+        let long = format!("@{}:example.org", "a".repeat(255));
+        for bad in [
+            "",
+            "alice",
+            "@alice",
+            "@:example.org",
+            "@alice:",
+            "@a b:c",
+            "@a:b c",
+            "a@b.org",
+            &long,
+        ] {
+            assert!(parse_user_id(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! `threepid check`: whether it would work, one part after the other; also while a server runs.
+
+use std::{io::Write, path::Path};
+
+use serde::Serialize;
+
+use super::{Failure, assemble, beside, load, runtime, table};
+use crate::{
+    config::{Config, Loaded, Validate},
+    courier::{capture::Capture, email::Transport},
+    key_file,
+};
+
+/// What was looked at, and what was found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    part: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    findings: Vec<Finding>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(file: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let report = look(file)?;
+    if json {
+        table::write_json(out, &report)?;
+    } else {
+        for Finding { part, ok, detail } in &report.findings {
+            let mark = if *ok { "ok    " } else { "FAILED" };
+            writeln!(out, "{mark}  {part}: {detail}")?;
+        }
+        for warning in &report.warnings {
+            writeln!(out, "WARNING {warning}")?;
+        }
+    }
+    if report.ok {
+        return Ok(());
+    }
+    out.flush()?;
+    Err(Failure::Told(
+        "the check found something to mend".to_owned(),
+    ))
+}
+
+fn look(file: Option<&Path>) -> Result<Report, Failure> {
+    let (mut findings, mut warnings) = (Vec::new(), Vec::new());
+    match load(file) {
+        Err(Failure::Told(detail)) => findings.push(Finding {
+            part: "configuration",
+            ok: false,
+            detail,
+        }),
+        Err(failure) => return Err(failure),
+        Ok(Loaded {
+            config,
+            warnings: found,
+        }) => {
+            let detail = file.map_or("built-in defaults".to_owned(), |file| {
+                file.display().to_string()
+            });
+            findings.push(Finding {
+                part: "configuration",
+                ok: true,
+                detail,
+            });
+            findings.push(storage(&config)?);
+            findings.extend(mail(&config)?);
+            warnings = found;
+        }
+    }
+    let ok = findings.iter().all(|finding| finding.ok);
+    Ok(Report {
+        ok,
+        findings,
+        warnings,
+    })
+}
+
+/// Opens the database, and holds the key file against it.
+fn storage(config: &Config) -> Result<Finding, Failure> {
+    let part = "database and key";
+    let (path, key_path) = (config.storage.path()?, &config.secrets.key_file);
+    let shown = path.display();
+    if !path.exists() {
+        let detail = format!("{shown} is not there yet; it is made at first start");
+        return Ok(Finding {
+            part,
+            ok: true,
+            detail,
+        });
+    }
+    let opened = beside(config, async |store| {
+        let keys = key_file::load(key_path, store).await?;
+        Ok((keys.is_some(), store.key_fingerprint().await?.is_some()))
+    });
+    let key = key_path.display();
+    let (ok, detail) = match opened {
+        Ok((true, _)) => (true, format!("{shown} opens, and {key} fits")),
+        Ok((false, false)) => (
+            true,
+            format!("{shown} opens; {key} is not there yet, and is made at first start"),
+        ),
+        Ok((false, true)) => (
+            false,
+            format!("{shown} opens, but there is no key at {key}; bring it back from your backup"),
+        ),
+        Err(Failure::Told(detail)) => (false, detail),
+        Err(failure) => return Err(failure),
+    };
+    Ok(Finding { part, ok, detail })
+}
+
+/// Greets the relay, phase by phase.
+fn mail(config: &Config) -> Result<Vec<Finding>, Failure> {
+    let found = |ok, detail| Finding {
+        part: "mail",
+        ok,
+        detail,
+    };
+    if config.email.validate == Validate::Off {
+        return Ok(vec![found(
+            true,
+            "off: every request for it is refused".to_owned(),
+        )]);
+    }
+    if assemble::transport(config)? == Transport::Capture {
+        return Ok(vec![found(
+            true,
+            "not sent, but shown at /_threepid/mailbox".to_owned(),
+        )]);
+    }
+    let courier = match assemble::courier(config, &Capture::in_memory()) {
+        Ok(courier) => courier,
+        Err(detail) => return Ok(vec![found(false, detail)]),
+    };
+    let (phases, end) = runtime()?.block_on(courier.greet());
+    let mut findings: Vec<_> = phases.into_iter().map(|phase| found(true, phase)).collect();
+    if let Err(error) = end {
+        findings.push(found(false, error.to_string()));
+    }
+    Ok(findings)
+}

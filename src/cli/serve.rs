@@ -1,0 +1,202 @@
+//! `threepid serve`: everything together, from the first line to the last.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Failure, assemble, log, runtime};
+use crate::{
+    Background,
+    config::{Config, Loaded, Validate},
+    courier::email::Transport,
+    http::{
+        listen::ListenAddress,
+        serve::{BindError, ConnectionLimits, Listening},
+    },
+    key_file,
+    store::sqlite::{Role, SqliteStore},
+};
+
+pub(super) fn run(loaded: Loaded, out: &mut dyn Write) -> Result<(), Failure> {
+    let Loaded { config, warnings } = loaded;
+    log::start(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = runtime()?;
+    let served = runtime.block_on(serve(config, out));
+    // A second signal does not wait for threads that are still busy.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
+    let store = SqliteStore::open(&config.storage.path()?, Role::Server)?;
+    let public = bind("server.listen", &config.server.listen.0).await?;
+    // Without a public URL, links lead to where we listen in fact, also on a port that the system chose.
+    config.server.listen.0 = public.addresses();
+    let internal = config.server.internal_address()?;
+    let internal = bind("server.internal_listen", internal.as_slice()).await?;
+    let keys = key_file::load_or_create(&config.secrets.key_file, &store).await?;
+    let service = assemble::service(&config, &store, keys)?;
+    let mut signals = Signals::new()?;
+
+    // Nobody needs to read it.
+    let _ = greet(&config, &public, &internal, out);
+
+    let limits = ConnectionLimits {
+        connections: config.server.max_connections,
+        grace: config.server.shutdown_grace.0,
+    };
+    let running = Running {
+        stop: CancellationToken::new(),
+        listening: TaskTracker::new(),
+        background: service.start(),
+        store,
+    };
+    let (tasks, stop) = (&running.listening, &running.stop);
+    tasks.spawn(public.serve(service.router(), limits, stop.clone()));
+    tasks.spawn(internal.serve(service.internal_router(), limits, stop.clone()));
+
+    signals.next().await;
+    tracing::info!("stopping: what is under way may finish; a second signal stops at once");
+    tokio::select! {
+        () = running.finish(&config) => Ok(()),
+        () = signals.next() => Err(Failure::Told("stopped at once, with work under way".to_owned())),
+    }
+}
+
+/// What must end in order.
+struct Running {
+    stop: CancellationToken,
+    listening: TaskTracker,
+    background: Background,
+    store: Arc<SqliteStore>,
+}
+
+impl Running {
+    /// First the requests, then the messages that they queued, then the store that both need.
+    async fn finish(self, config: &Config) {
+        self.stop.cancel();
+        self.listening.close();
+        self.listening.wait().await;
+        if !self.background.stop(config.server.shutdown_grace.0).await {
+            tracing::warn!(
+                "some mails were still being handed over; they are tried again after the next start"
+            );
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn bind(key: &str, addresses: &[ListenAddress]) -> Result<Listening, Failure> {
+    Listening::bind(addresses)
+        .await
+        .map_err(|error| Failure::Told(bind_failure(key, &error)))
+}
+
+fn bind_failure(key: &str, failed: &BindError) -> String {
+    let BindError { address, error } = failed;
+    let variable = key.replace('.', "__").to_uppercase();
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program, perhaps another threepid, has it. Stop that one, or choose another address: {key} in the \
+             configuration, or THREEPID__{variable} in the environment"
+        ),
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; see {key}"),
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not; ports below 1024 and the folder of a Unix socket need permission; see {key}"
+        ),
+        _ => format!("{error}; see {key}"),
+    };
+    format!("cannot listen on {address}: {hint}")
+}
+
+/// Tells what a person who just started it wants to know.
+fn greet(
+    config: &Config,
+    public: &Listening,
+    internal: &Listening,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let names = |listening: &Listening| {
+        let names: Vec<_> = listening
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        names.join(", ")
+    };
+    let public_url = config.server.public_url();
+    let base = public_url.as_str().trim_end_matches('/');
+    writeln!(
+        out,
+        "threepid {} listens on {}.",
+        env!("CARGO_PKG_VERSION"),
+        names(public)
+    )?;
+    if !internal.addresses().is_empty() {
+        writeln!(
+            out,
+            "Internal routes, for the homeserver and for monitoring: {}.",
+            names(internal)
+        )?;
+    }
+    writeln!(out, "Links begin with {base}, its public URL.")?;
+    match assemble::transport(config) {
+        _ if config.email.validate == Validate::Off => {
+            writeln!(out, "Email is off: every request for it is refused.")?;
+        }
+        Ok(Transport::Capture) => {
+            let reader = if config.server.is_for_this_machine() {
+                public
+            } else {
+                internal
+            };
+            match reader.addresses().iter().find_map(ListenAddress::local_url) {
+                Some(url) => writeln!(
+                    out,
+                    "Mails are not sent. Read them at {url}_threepid/mailbox"
+                )?,
+                None => writeln!(out, "Mails are not sent.")?,
+            }
+            writeln!(
+                out,
+                "\nTry it: curl {base}/_matrix/client/v3/register/email/requestToken \\\n  \
+                 -d '{{\"client_secret\":\"secret\",\"email\":\"you@example.org\",\"send_attempt\":1}}'\n\
+                 To send mails: \"threepid config > threepid.toml\", and set public_url and transport in it."
+            )?;
+        }
+        Ok(transport) => writeln!(out, "Mails go to {transport}, from {}.", config.from())?,
+        Err(_) => {}
+    }
+    out.flush()
+}

@@ -1,0 +1,61 @@
+//! The configuration: one typed struct, made of defaults, a TOML file and the environment, in this order.
+//!
+//! `examples/config.toml` explains every key.
+
+use serde::{Deserialize, Serialize};
+
+mod check;
+mod load;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(crate) use load::{Loaded, load};
+use sections::{Accounts, Email, Homeserver, NextLinks, Pages, Secrets, Server, Sessions, Storage};
+pub(crate) use sections::{
+    Auth, Contents, Limits, Log, LogFormat, Policy, PurposePolicy, Validate,
+};
+
+/// All that can be configured.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) storage: Storage,
+    pub(crate) secrets: Secrets,
+    pub(crate) homeserver: Homeserver,
+    pub(crate) email: Email,
+    pub(crate) accounts: Accounts,
+    pub(crate) sessions: Sessions,
+    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    pub(crate) next_links: NextLinks,
+    pub(crate) pages: Pages,
+    pub(crate) log: Log,
+}
+
+impl Config {
+    /// The name of the homeserver: the one that is written, else the host of the public URL.
+    pub(crate) fn server_name(&self) -> String {
+        if let Some(name) = &self.server.server_name {
+            return name.clone();
+        }
+        if self.server.is_for_this_machine() {
+            return "localhost".to_owned();
+        }
+        self.server
+            .public_url()
+            .host_str()
+            .unwrap_or("localhost")
+            .to_owned()
+    }
+
+    /// Who the mails come from.
+    pub(crate) fn from(&self) -> String {
+        let server_name = self.server_name();
+        let host = values::without_port(&server_name);
+        let default = || format!("threepid <no-reply@{host}>");
+        self.email.from.clone().unwrap_or_else(default)
+    }
+}

@@ -1,0 +1,195 @@
+//! The shapes that values of the configuration have: lists, spans of time, the public URL.
+
+use std::{fmt, marker::PhantomData, str::FromStr, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, IntoDeserializer, SeqAccess, Visitor},
+};
+use url::{Host, Url};
+
+/// A list: an array in the file, or one text with commas, as it comes from the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Visitor<'de> for ListVisitor<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of texts, as [\"one\", \"two\"]")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<List<T>, E> {
+        let entries = text.split(',').map(str::trim);
+        entries
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| entry.parse().map_err(E::custom))
+            .collect::<Result<_, _>>()
+            .map(List)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<List<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(entry) = entries.next_element::<String>()? {
+            list.push(entry.parse().map_err(A::Error::custom)?);
+        }
+        Ok(List(list))
+    }
+}
+
+/// A span of time, longer than nothing: `30s`, `15m`, `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// The longest span that makes sense anywhere; it also keeps sums of times far from overflowing.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        const FORM: &str = "write a time such as \"30s\", \"15m\" or \"1h\"";
+        let text = String::deserialize(from)?;
+        let refuse = |why: &str| D::Error::custom(format!("{text:?} {why}; {FORM}"));
+        let span: jiff::SignedDuration = text.parse().map_err(|_| refuse("is no time"))?;
+        match Duration::try_from(span) {
+            Ok(span) if span.is_zero() => Err(refuse("must be more than nothing")),
+            Ok(span) if span > LONGEST => Err(refuse("is longer than a year")),
+            Ok(span) => Ok(Self(span)),
+            Err(_) => Err(refuse("must not be negative")),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = jiff::SignedDuration::try_from(self.0).unwrap_or(jiff::SignedDuration::MAX);
+        write!(out, "{span:#}")
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// One of a few words. The configuration library's own refusal would not list them; serde's does.
+pub(super) fn choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(from)?.into_deserializer())
+}
+
+/// The URL under which clients and people reach us: all links begin with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct PublicUrl(pub(crate) Url);
+
+impl<'de> Deserialize<'de> for PublicUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write it as \"https://matrix.example.org\"";
+        let refuse = |why: &str| Err(format!("{why}; {FORM}"));
+        let Ok(mut url) = Url::parse(text) else {
+            return refuse("it is not a whole URL");
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return refuse("it must begin with https:// (or http:// on your own machine)");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse("it must not hold a user name or password");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse("it must not hold a ? or #");
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(Self(url))
+    }
+}
+
+/// Whether a URL leads to this machine alone.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// The host of a server name: `example.org` of `example.org:8448`.
+pub(crate) fn without_port(server_name: &str) -> &str {
+    match server_name.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => server_name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_is_plain_and_loses_its_last_slash() {
+        for (text, url) in [
+            ("https://example.org", "https://example.org/"),
+            ("https://example.org/", "https://example.org/"),
+            ("https://example.org/3pid/", "https://example.org/3pid"),
+            ("http://127.0.0.1:8090", "http://127.0.0.1:8090/"),
+        ] {
+            assert_eq!(text.parse::<PublicUrl>().unwrap().0.as_str(), url);
+        }
+        for bad in [
+            "",
+            "example.org",
+            "example.org:8090",
+            "ftp://example.org",
+            "https://a@example.org",
+            "https://a:b@example.org",
+            "https://example.org/?a",
+            "https://example.org/#a",
+        ] {
+            let refusal = bad.parse::<PublicUrl>().unwrap_err();
+            assert!(refusal.contains("https://matrix.example.org"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_this_machine_alone() {
+        for (url, expected) in [
+            ("http://localhost:8090", true),
+            ("http://a.localhost", false),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:1", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://0.0.0.0", false),
+            ("http://localhost.example.org", false),
+            ("http://192.168.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The program itself, run as an operator runs it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// The program in an empty directory, with nothing of our own environment that it reads.
+fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_threepid"));
+    command.current_dir(dir.path()).args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("THREEPID") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(dir: &TempDir, arguments: &[&str]) -> Output {
+    threepid(dir, arguments).output().expect("the program runs")
+}
+
+fn empty() -> TempDir {
+    TempDir::new().expect("a directory for the test")
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A server on ports that the system chooses, and its start text up to the mailbox's line.
+fn serve(dir: &TempDir) -> (Child, String) {
+    let mut child = threepid(dir, &["serve"])
+        .env("THREEPID__SERVER__LISTEN", "127.0.0.1:0")
+        .env("THREEPID__SERVER__INTERNAL_LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped")).lines();
+    let mut text = String::new();
+    while !text.contains("Mails are not sent") {
+        let line = lines.next().expect("the start text ends with the mailbox");
+        text += &line.expect("the start text is text");
+        text.push('\n');
+    }
+    (child, text)
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn config_prints_the_example_and_it_works() {
+    let dir = empty();
+
+    let printed = run(&dir, &["config"]);
+    fs::write(dir.path().join("threepid.toml"), &printed.stdout).unwrap();
+    let checked = run(&dir, &["check"]);
+
+    assert_eq!(printed.stdout, include_bytes!("../../examples/config.toml"));
+    assert!(checked.status.success(), "{}", told(&checked));
+    assert!(
+        String::from_utf8_lossy(&checked.stdout).contains("ok      configuration: threepid.toml")
+    );
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let mut child = threepid(&empty(), &["config"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+
+    let output = child.wait_with_output().unwrap();
+
+    assert!(output.status.success());
+    assert_eq!(told(&output), "");
+}
+
+#[test]
+fn help_fits_on_one_screen() {
+    let help = run(&empty(), &["--help"]);
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(text.lines().count() <= 30, "{text}");
+    for command in [
+        "serve",
+        "config",
+        "check",
+        "migrate",
+        "test-mail",
+        "outbox",
+        "addresses",
+    ] {
+        assert!(text.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_2_and_what_does_not_work_is_1() {
+    let dir = empty();
+    fs::write(dir.path().join("bad.toml"), "[email]\ntransprot = 'x'").unwrap();
+    for (arguments, status, hint) in [
+        (&["serv"][..], 2, "serve"),
+        (&["outbox", "retry", "x"], 2, "invalid value"),
+        (&["-c", "none.toml", "serve"], 1, "threepid config"),
+        (
+            &["-c", "bad.toml", "serve"],
+            1,
+            "did you mean email.transport?",
+        ),
+        (
+            &["outbox", "list"],
+            1,
+            "there is no database at threepid-data/threepid.db yet",
+        ),
+        (&["test-mail", "nobody"], 1, "name@example.org"),
+        (&["test-mail", "a@example.org"], 1, "nothing is sent"),
+        (
+            &["addresses", "add", "alice", "a@example.org"],
+            1,
+            "@alice:example.org",
+        ),
+        (
+            &["addresses", "add", "@alice:example.org", "a"],
+            1,
+            "name@example.org",
+        ),
+    ] {
+        let output = run(&dir, arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        assert!(
+            told(&output).contains(hint),
+            "{arguments:?}: {}",
+            told(&output)
+        );
+    }
+}
+
+#[test]
+fn check_fails_with_json_for_scripts() {
+    let dir = empty();
+    fs::write(dir.path().join("threepid.toml"), "[email]\nworkers = 0").unwrap();
+
+    let output = run(&dir, &["check", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(report["ok"], false);
+    assert!(
+        report["findings"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("email.workers")
+    );
+}
+
+#[test]
+fn a_server_tells_where_it_is_and_stops_when_told() {
+    for name in ["TERM", "INT"] {
+        let dir = empty();
+        let (mut child, text) = serve(&dir);
+        assert!(text.contains("listens on 127.0.0.1:"), "{text}");
+        assert!(
+            text.contains("/_threepid/mailbox") && !text.contains(":0/"),
+            "{text}"
+        );
+
+        signal(&child, name);
+
+        assert!(child.wait().unwrap().success());
+        let mut log = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        assert!(log.contains("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn addresses_are_added_listed_and_removed() {
+    let dir = empty();
+    let alice = ["@alice:example.org", "Alice@Example.org"];
+    let with = |verb: &str, [user_id, address]: [&str; 2]| {
+        run(&dir, &["addresses", verb, user_id, address])
+    };
+
+    assert!(with("add", alice).status.success());
+    assert!(
+        told(&with("add", ["@bob:example.org", "alice@example.org"]))
+            .contains("belongs to @alice:example.org")
+    );
+    let listed = run(&dir, &["addresses", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["user_id"], "@alice:example.org");
+    assert_eq!(listed[0]["address"], "alice@example.org");
+    assert!(run(&dir, &["check"]).status.success());
+    assert!(with("remove", alice).status.success());
+    assert_eq!(with("remove", alice).status.code(), Some(1));
+}
+
+#[test]
+fn beside_a_server_commands_work_and_a_second_server_does_not() {
+    let dir = empty();
+    let (mut child, _) = serve(&dir);
+
+    assert!(run(&dir, &["check"]).status.success());
+    assert!(run(&dir, &["outbox", "list"]).status.success());
+    for command in ["serve", "migrate"] {
+        let refused = run(&dir, &[command]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            told(&refused).contains(&format!("process {}", child.id())),
+            "{}",
+            told(&refused)
+        );
+    }
+
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success());
+    assert!(run(&dir, &["migrate"]).status.success());
+}
+
+#[test]
+fn check_misses_the_key_of_a_used_database() {
+    let dir = empty();
+    let (mut child, _) = serve(&dir);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    fs::remove_file(dir.path().join("threepid-data/secret.key")).unwrap();
+
+    let checked = run(&dir, &["check"]);
+
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("FAILED  database and key"));
+}
+
+#[test]
+fn an_address_in_use_is_told_with_a_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+
+    let output = threepid(&empty(), &[])
+        .env("THREEPID__SERVER__LISTEN", &address)
+        .env("THREEPID__SERVER__INTERNAL_LISTEN", "off")
+        .output()
+        .unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    let told = told(&output);
+    assert!(
+        told.contains(&address) && told.contains("THREEPID__SERVER__LISTEN"),
+        "{told}"
+    );
+}
