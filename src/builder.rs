@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often the sweeper looks.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// How long it rests between two steps while there is more to do.
 const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 

@@ -68,7 +68,7 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        Timestamp(since_epoch.map(millis).unwrap_or(0))
+        Timestamp(since_epoch.map_or(0, millis))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
 /// How many sources are told apart; those beyond share one bucket, so that strangers can not fill the memory.
 const MOST_SOURCES: usize = 65_536;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// All limits: `[limits]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Default for Settings {
             per_source_submit: Rate::new(300, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
-            per_session: Rate::new(5, Duration::from_secs(30 * 60)),
+            per_session: Rate::new(5, Duration::from_mins(30)),
             code_tries_per_address: Rate::new(30, HOUR),
         }
     }

@@ -29,7 +29,7 @@ use crate::{
 /// The first wait after a failure that may pass; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
+const LONGEST_RETRY: Duration = Duration::from_mins(10);
 /// How often an idle worker looks for what has become due.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// The most messages that a worker takes at once, while deliveries are quick.
@@ -165,7 +165,7 @@ impl Deliveries {
 
     async fn lease(&self, most: u32) -> Result<Vec<Queued>> {
         let now = self.clock.now();
-        let until = now + self.courier.longest() * 2 + Duration::from_secs(60);
+        let until = now + self.courier.longest() * 2 + Duration::from_mins(1);
         Ok(self.store.lease(&self.holder, most, now, until).await?)
     }
 

@@ -13,7 +13,12 @@ struct Pattern(String);
 impl Pattern {
     fn parse(text: &str) -> Result<Self, String> {
         let known = |letter: char| !letter.is_whitespace() && !letter.is_control();
-        if text.is_empty() || !text.chars().all(known) || text.matches('@').count() > 1 {
+        if text.is_empty()
+            || !text.chars().all(known)
+            || text.matches('@').count() > 1
+            || text.starts_with('@')
+            || text.ends_with('@')
+        {
             return Err(format!(
                 "{text:?} is neither a domain (\"example.org\", \"*.example.org\") nor an address (\"alice@example.org\")"
             ));
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_pattern() {
-        for bad in ["", "a b", "a@b@c", "a\n"] {
+        for bad in ["", "a b", "a@b@c", "a\n", "@b.org", "a@"] {
             assert!(Lists::new(&[bad], &[]).is_err(), "{bad:?}");
         }
     }

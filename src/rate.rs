@@ -106,7 +106,7 @@ impl Serialize for Rate {
 mod tests {
     use super::*;
 
-    const FIVE_AN_HOUR: Rate = Rate::new(5, Duration::from_secs(3600));
+    const FIVE_AN_HOUR: Rate = Rate::new(5, Duration::from_hours(1));
 
     fn take_all(rate: Rate, mut full_at: Option<Timestamp>, now: Timestamp) -> (u32, Duration) {
         for taken in 0.. {
@@ -123,15 +123,15 @@ mod tests {
         let now = Timestamp(1_000_000_000);
         assert_eq!(
             take_all(FIVE_AN_HOUR, None, now),
-            (5, Duration::from_secs(720))
+            (5, Duration::from_mins(12))
         );
         let emptied = Timestamp(now.0 + 3_600_000);
         assert_eq!(
-            take_all(FIVE_AN_HOUR, Some(emptied), now + Duration::from_secs(720)).0,
+            take_all(FIVE_AN_HOUR, Some(emptied), now + Duration::from_mins(12)).0,
             1
         );
         assert_eq!(
-            take_all(FIVE_AN_HOUR, Some(emptied), now + Duration::from_secs(3600)).0,
+            take_all(FIVE_AN_HOUR, Some(emptied), now + Duration::from_hours(1)).0,
             5
         );
     }
@@ -141,7 +141,7 @@ mod tests {
         let far_ahead = Timestamp(9_000_000_000);
         assert_eq!(
             FIVE_AN_HOUR.take(Some(far_ahead), Timestamp(0)),
-            Err(Duration::from_secs(720))
+            Err(Duration::from_mins(12))
         );
     }
 

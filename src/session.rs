@@ -111,9 +111,9 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
-            link: Duration::from_secs(60 * 60),
-            code: Duration::from_secs(15 * 60),
-            session: Duration::from_secs(24 * 60 * 60),
+            link: Duration::from_hours(1),
+            code: Duration::from_mins(15),
+            session: Duration::from_hours(24),
             code_tries: 5,
         }
     }

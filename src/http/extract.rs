@@ -40,7 +40,8 @@ impl Object {
     /// [`Error::NotJson`], [`Error::BadJson`] for anything but an object, or for a key that stands twice.
     pub(crate) fn parse(body: &[u8]) -> Result<Self> {
         serde_json::from_slice(body).map_err(|error| {
-            if error.is_data() {
+            // What is no object may be no JSON either, further on.
+            if error.is_data() && serde_json::from_slice::<Value>(body).is_ok() {
                 Error::BadJson("The request body must be a JSON object, with no key twice.".into())
             } else {
                 Error::NotJson

@@ -152,7 +152,7 @@ fn with_cors<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
                     Method::OPTIONS,
                 ])
                 .expose_headers([header::RETRY_AFTER])
-                .max_age(Duration::from_secs(24 * 60 * 60)),
+                .max_age(Duration::from_hours(24)),
         )
         .layer(always(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
         .layer(always(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS))

@@ -79,11 +79,12 @@ fn as_json(error: &Error, dialect: Dialect) -> Response {
     (status, headers, Json(body)).into_response()
 }
 
-/// `Retry-After` in seconds, rounded up (MSC4041).
+/// `Retry-After` in seconds, rounded up, and never 0 (MSC4041).
 pub(super) fn whole_seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(
         wait.as_millis()
             .div_ceil(1000)
+            .max(1)
             .try_into()
             .unwrap_or(u64::MAX),
     )

@@ -41,7 +41,8 @@ fn group(path: &str) -> &'static str {
         ("http", _) => "http",
         ("config", _) => "config",
         (
-            "builder" | "cli" | "main" | "lib" | "Threepid" | "Keyring" | "Builder" | "Background",
+            "builder" | "cli" | "key_file" | "main" | "lib" | "Threepid" | "Keyring" | "Builder"
+            | "Background",
             _,
         ) => "top",
         _ => "unknown",

@@ -153,7 +153,7 @@ async fn a_taken_session_still_shows_success_to_people_and_clients() {
     let page = proved.app.get(&link_path(&proved.mail), &[]).await;
     assert_eq!(page.status, 200);
     assert!(!page.text.contains("<form"));
-    proved.app.wait(Duration::from_secs(24 * 3600));
+    proved.app.wait(Duration::from_hours(24));
     assert_eq!(
         proved.app.get(&link_path(&proved.mail), &[]).await.status,
         410
@@ -164,7 +164,7 @@ async fn a_taken_session_still_shows_success_to_people_and_clients() {
 async fn a_proof_lives_a_day_and_is_then_swept() {
     let proved = Proved::new().await;
     assert!(proved.proof().await.is_ok());
-    proved.app.wait(Duration::from_secs(24 * 3600));
+    proved.app.wait(Duration::from_hours(24));
     assert_eq!(proved.proof().await, Err(Error::SessionExpired));
     assert_eq!(proved.claim("op", 1).await, Err(Error::SessionExpired));
     proved.app.wait(Duration::from_secs(24 * 3600 + 1));

@@ -195,7 +195,7 @@ async fn a_validated_or_expired_session_gives_way_to_a_fresh_one() {
     let second = app.post(REGISTER, &alice(1)).await.sid();
     assert_ne!(second, first);
     assert_eq!(app.mails().await.len(), 1);
-    app.wait(Duration::from_secs(24 * 3600));
+    app.wait(Duration::from_hours(24));
     let third = app.post(REGISTER, &alice(1)).await.sid();
 
     assert_ne!(third, second);
@@ -211,10 +211,10 @@ async fn an_accepted_attempt_renews_the_code_and_never_the_session() {
     let app = TestApp::new();
     let sid = app.post(REGISTER, &alice(1)).await.sid();
     let old = code(&app.mail().await);
-    app.wait(Duration::from_secs(14 * 60));
+    app.wait(Duration::from_mins(14));
     app.post(REGISTER, &alice(2)).await;
     let new = code(&app.mail().await);
-    app.wait(Duration::from_secs(14 * 60));
+    app.wait(Duration::from_mins(14));
 
     assert_eq!(
         app.post(SUBMIT, &shown(&sid, &old)).await.errcode(),
@@ -257,7 +257,7 @@ async fn the_operator_s_policy_is_applied_for_each_purpose() {
 
 #[tokio::test]
 async fn an_address_s_limit_survives_other_secrets_sources_and_purposes() {
-    let rate = Rate::new(3, Duration::from_secs(3600));
+    let rate = Rate::new(3, Duration::from_hours(1));
     let app = TestApp::with(|builder| {
         builder.limits(limits::Settings {
             per_address: rate,
@@ -298,13 +298,13 @@ async fn an_address_s_limit_survives_other_secrets_sources_and_purposes() {
         200,
         "what was accepted is charged nothing"
     );
-    app.wait(Duration::from_secs(1200));
+    app.wait(Duration::from_mins(20));
     assert_eq!(app.post(REGISTER, &alice(1)).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_s_limit_holds_for_parallel_requests() {
-    let rate = Rate::new(5, Duration::from_secs(3600));
+    let rate = Rate::new(5, Duration::from_hours(1));
     let limits = limits::Settings {
         per_address: rate,
         ..limits::Settings::OFF
@@ -331,8 +331,8 @@ async fn an_address_s_limit_holds_for_parallel_requests() {
 async fn one_session_s_limit_and_one_source_s_limit() {
     let app = TestApp::with(|builder| {
         builder.limits(limits::Settings {
-            per_session: Rate::new(2, Duration::from_secs(600)),
-            per_source: Rate::new(4, Duration::from_secs(60)),
+            per_session: Rate::new(2, Duration::from_mins(10)),
+            per_source: Rate::new(4, Duration::from_mins(1)),
             ..limits::Settings::OFF
         })
     });
@@ -348,21 +348,21 @@ async fn one_session_s_limit_and_one_source_s_limit() {
         1,
         "the first message gave way to the newer one"
     );
-    app.wait(Duration::from_secs(300));
+    app.wait(Duration::from_mins(5));
     assert_eq!(app.post(REGISTER, &alice(3)).await.status, 200);
 }
 
 #[tokio::test]
 async fn with_no_courier_the_medium_is_not_supported() {
     let app = TestApp::new();
-    let store = std::sync::Arc::clone(&app.store);
+    let store = Arc::clone(&app.store);
     let without = threepid::Threepid::builder(
         PUBLIC_URL.parse().unwrap(),
         store,
         threepid::Keyring::generate().unwrap(),
     );
     let router = without.build().unwrap().router();
-    let request = axum::http::Request::post(REGISTER)
+    let request = http::Request::post(REGISTER)
         .body(alice(1).to_string().into())
         .unwrap();
 

@@ -161,12 +161,12 @@ async fn parallel_guesses_can_not_share_a_try() {
 async fn a_late_token_is_refused() {
     let app = TestApp::new();
     let (sid, mail) = asked(&app).await;
-    app.wait(Duration::from_secs(15 * 60));
+    app.wait(Duration::from_mins(15));
     assert_eq!(
         app.post(SUBMIT, &shown(&sid, &code(&mail))).await.errcode(),
         "M_SESSION_EXPIRED"
     );
-    app.wait(Duration::from_secs(45 * 60));
+    app.wait(Duration::from_mins(45));
     assert_eq!(
         app.post(SUBMIT, &shown(&sid, &link_value(&mail)))
             .await

@@ -318,7 +318,7 @@ fn newest() -> i32 {
     migrations::migrations::runner()
         .get_migrations()
         .iter()
-        .map(|migration| migration.version())
+        .map(refinery::Migration::version)
         .max()
         .unwrap_or(0)
 }
