@@ -106,7 +106,7 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], whose text tells an operator what to do.
     pub fn open(path: &Path, role: Role) -> Result<Arc<Self>, OpenError> {
-        make_folder(path)?;
+        make_place(path)?;
         let refused = |error: &dyn std::fmt::Display| refused(path, error);
         let mut connection = connect(path, false).map_err(|error| refused(&error))?;
         let lock = match role {
@@ -146,7 +146,7 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], whose text tells an operator what to do.
     pub fn migrate(path: &Path) -> Result<MigrationReport, OpenError> {
-        make_folder(path)?;
+        make_place(path)?;
         let _lock = lock(path)?;
         let mut connection = connect(path, false).map_err(|error| refused(path, &error))?;
         let applied = migrate(path, &mut connection)?;
@@ -234,19 +234,33 @@ fn refused(path: &Path, cause: &dyn std::fmt::Display) -> OpenError {
     }
 }
 
-/// Makes the database's folder, for its owner alone.
-fn make_folder(path: &Path) -> Result<(), OpenError> {
-    let Some(folder) = path
+/// Makes the database's folder and an empty file in it, for their owner alone; SQLite gives its other files that mode too.
+fn make_place(path: &Path) -> Result<(), OpenError> {
+    if let Some(folder) = path
         .parent()
-        .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
-    else {
-        return Ok(());
-    };
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
-    builder
-        .create(folder)
-        .map_err(|error| refused(folder, &error))
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+        builder
+            .create(folder)
+            .map_err(|error| refused(folder, &error))?;
+    }
+    private_file(path)
+        .map(drop)
+        .map_err(|error| refused(path, &error))
+}
+
+/// Opens a file, which is made for its owner alone if there is none.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
@@ -273,15 +287,7 @@ fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
 /// The lock against a second server: held as long as the file is open, whatever becomes of the process.
 fn lock(database: &Path) -> Result<File, OpenError> {
     let path = lock_path(database);
-    let mut options = OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| refused(&path, &error))?;
+    let mut file = private_file(&path).map_err(|error| refused(&path, &error))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -382,6 +388,28 @@ mod tests {
         );
         drop(first);
         assert!(SqliteStore::open(&path, Role::Server).is_ok());
+    }
+
+    #[test]
+    fn the_database_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("threepid.db");
+        let _store = SqliteStore::open(&path, Role::Server).unwrap();
+        for name in [
+            "threepid.db",
+            "threepid.db-wal",
+            "threepid.db-shm",
+            "threepid.db.lock",
+        ] {
+            let mode = std::fs::metadata(dir.path().join(name))
+                .unwrap()
+                .permissions();
+            assert_eq!(
+                std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+                0o600,
+                "{name}"
+            );
+        }
     }
 
     #[test]
