@@ -214,7 +214,7 @@ impl Builder {
             deliveries: Arc::new(deliveries),
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
-            app_name: self.app_name.into(),
+            name: self.app_name.into(),
             request_timeout: self.request_timeout,
         };
         Ok(Threepid {
@@ -266,15 +266,19 @@ impl Threepid {
     }
 
     /// The endpoints that prove email addresses, for a host to merge into its own router: `requestToken` for the three
-    /// purposes, `submitToken`, and the page of the mailed link. The host puts a [`http::peer::Peer`] into each
-    /// request's extensions, or all requests count as one source.
-    #[must_use]
+    /// purposes, `submitToken`, and the page of the mailed link. The host serves it with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`, or puts a [`http::peer::Peer`] into each request's
+    /// extensions; else all requests count as one source.
     pub fn email_router(&self) -> Router {
         http::email(&self.app)
     }
 
+    /// The mailbox page, for a host that captures mails while it is being developed; see [`Builder::mailbox`].
+    pub fn mailbox_router(&self) -> Router {
+        http::mailbox(&self.app)
+    }
+
     /// All that is served to the public. The mailbox page is on it only while the public URL is this machine's own.
-    #[must_use]
     pub fn router(&self) -> Router {
         let host = self.app.validation.settings.public_url.host();
         http::public(
@@ -284,7 +288,6 @@ impl Threepid {
     }
 
     /// What is served on the internal listener alone.
-    #[must_use]
     pub fn internal_router(&self) -> Router {
         http::internal(&self.app)
     }

@@ -112,9 +112,10 @@ impl Error {
             Self::BadJson(_) => (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
             Self::MissingParam(_) if identity => (StatusCode::BAD_REQUEST, "M_MISSING_PARAMS"),
             Self::MissingParam(_) => (StatusCode::BAD_REQUEST, "M_MISSING_PARAM"),
-            Self::InvalidParam(_) => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
             Self::InvalidAddress(_) if identity => (StatusCode::BAD_REQUEST, "M_INVALID_EMAIL"),
-            Self::InvalidAddress(_) => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            Self::InvalidParam(_) | Self::InvalidAddress(_) => {
+                (StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
+            }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),

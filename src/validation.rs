@@ -100,6 +100,16 @@ pub enum Claim {
     DoneBefore,
 }
 
+/// What a request is counted on.
+struct Counted<'a> {
+    /// The key that names were made with.
+    key: &'a Key,
+    /// Its count of attempts.
+    scope: [u8; 16],
+    /// Its address's bucket.
+    bucket: Bucket,
+}
+
 /// What a page shows of a session.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -167,27 +177,23 @@ impl Validation {
         self.settings
             .policy
             .check(request.purpose, &request.threepid)?;
-        let key = self.keys.newest();
-        let scope = proof::scope(
-            key,
-            request.purpose,
-            &request.threepid,
-            &request.client_secret,
-        );
-        let bucket = Bucket {
-            key: proof::bucket(key, b'm', &request.threepid),
-            rate: self.settings.limits.per_address,
-        };
+        let counted = self.counted(&request);
         let tries = self.settings.lifetimes.code_tries;
-        if let Some(met) = self
+        let met = self
             .store
-            .peek(scope, request.send_attempt, bucket, tries, now)
-            .await?
-        {
+            .peek(
+                counted.scope,
+                request.send_attempt,
+                counted.bucket,
+                tries,
+                now,
+            )
+            .await?;
+        if let Some(met) = met {
             return self.opened(met);
         }
         let owner = self.directory.owner(&request.threepid).await?;
-        let request = self.new_request(request, key, scope, bucket, owner, now)?;
+        let request = self.new_request(request, &counted, owner, now)?;
         let met = self.store.request(request).await?;
         if matches!(met, Requested::Accepted(_)) {
             self.wake.notify_one();
@@ -195,15 +201,29 @@ impl Validation {
         self.opened(met)
     }
 
+    fn counted(&self, request: &TokenRequest) -> Counted<'_> {
+        let key = self.keys.newest();
+        let bucket = Bucket {
+            key: proof::bucket(key, b'm', &request.threepid),
+            rate: self.settings.limits.per_address,
+        };
+        let scope = proof::scope(
+            key,
+            request.purpose,
+            &request.threepid,
+            &request.client_secret,
+        );
+        Counted { key, scope, bucket }
+    }
+
     fn new_request(
         &self,
         request: TokenRequest,
-        key: &Key,
-        scope: [u8; 16],
-        address_bucket: Bucket,
+        counted: &Counted<'_>,
         owner: Option<String>,
         now: Timestamp,
     ) -> Result<NewRequest> {
+        let Counted { key, scope, bucket } = *counted;
         let answer = session::answer(
             request.purpose,
             owner,
@@ -232,7 +252,7 @@ impl Validation {
             send_attempt: request.send_attempt,
             next_link,
             message: answer.message,
-            address_bucket,
+            address_bucket: bucket,
             session_rate: self.settings.limits.per_session,
             lifetimes: self.settings.lifetimes,
             now,

@@ -153,7 +153,7 @@ impl FromRequestParts<App> for ClientSource {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<Peer>().copied();
+        let peer = Peer::of(&parts.extensions);
         Ok(Self(app.trusted_proxies.source(peer, &parts.headers)))
     }
 }

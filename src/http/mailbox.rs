@@ -32,7 +32,7 @@ async fn page(State(app): State<App>) -> Result<Response, Error> {
             at: mail.at,
         })
         .collect();
-    Ok(pages::mailbox(&app.app_name, &entries))
+    Ok(pages::mailbox(&app.name, &entries))
 }
 
 async fn messages(State(app): State<App>) -> Result<Json<Vec<Captured>>, Error> {
@@ -51,10 +51,7 @@ async fn clear(State(app): State<App>) -> Result<StatusCode, Error> {
 
 /// Lets only requests through that come from this machine, and were neither forwarded nor sent by a rebound name.
 async fn on_this_machine(request: Request, next: Next) -> Response {
-    let local = request
-        .extensions()
-        .get::<Peer>()
-        .is_some_and(|peer| peer.is_loopback());
+    let local = Peer::of(request.extensions()).is_some_and(Peer::is_loopback);
     if local
         && has_local_host(request.headers(), request.uri())
         && !was_forwarded(request.headers())

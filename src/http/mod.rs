@@ -37,7 +37,7 @@ pub(crate) struct App {
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
-    pub(crate) app_name: Arc<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) request_timeout: Duration,
 }
 
@@ -91,6 +91,12 @@ pub(crate) fn email(app: &App) -> Router {
         ));
     let client = with_cors(client.merge(submit));
     guarded(client.merge(link).with_state(app.clone()), app)
+}
+
+/// The mailbox page, for a host that captures mails.
+pub(crate) fn mailbox(app: &App) -> Router {
+    let router = mailbox::routes().layer(middleware::map_response(respond::in_client_words));
+    guarded(router.with_state(app.clone()), app)
 }
 
 /// All that is served to the public.

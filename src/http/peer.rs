@@ -5,7 +5,10 @@ use std::{
     str::FromStr,
 };
 
-use axum::http::HeaderMap;
+use axum::{
+    extract::ConnectInfo,
+    http::{Extensions, HeaderMap},
+};
 use ipnet::IpNet;
 
 use crate::source::Source;
@@ -20,6 +23,17 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// The other end of a request's connection: what our own server, or `into_make_service_with_connect_info` of a host
+    /// that mounts a router of ours, put into its extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        let told = || {
+            extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|info| Self::Tcp(info.0))
+        };
+        extensions.get::<Self>().copied().or_else(told)
+    }
+
     /// Whether it is this machine, over TCP.
     #[must_use]
     pub fn is_loopback(self) -> bool {

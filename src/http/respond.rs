@@ -35,7 +35,7 @@ pub(super) async fn in_identity_words(response: Response) -> Response {
 
 /// Words errors for people.
 pub(super) async fn in_page_words(State(app): State<App>, response: Response) -> Response {
-    worded(response, |error| as_page(error, &app.app_name))
+    worded(response, |error| as_page(error, &app.name))
 }
 
 /// An error as a page, its cause logged.
@@ -114,7 +114,6 @@ pub(super) async fn in_time(
 }
 
 /// What a client sees of a panic. Its text stays in the log of the panic itself.
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(super) fn after_panic(_panic: Box<dyn Any + Send>) -> Response {
     as_json(
         &Error::Internal("a handler panicked".to_owned()),

@@ -33,9 +33,10 @@ fn group(path: &str) -> &'static str {
             | "source" | "threepid" | "Error",
             _,
         ) => "words",
-        ("store", "sqlite") | ("homeserver", "local") => "adapters",
         ("courier", "capture") => "capture",
-        ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "connection") => "adapters",
+        ("store", "sqlite")
+        | ("homeserver", "local")
+        | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email") => "adapters",
         ("store" | "courier" | "homeserver", _) => "traits",
         ("validation" | "limits" | "policy" | "messages" | "outbox", _) => "rules",
         ("http", _) => "http",
@@ -50,8 +51,8 @@ fn group(path: &str) -> &'static str {
 }
 
 fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

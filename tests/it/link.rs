@@ -14,9 +14,8 @@ fn with_next(next_link: &str) -> Value {
 }
 
 fn listed() -> TestApp {
-    TestApp::with(|builder| {
-        builder.next_links(NextLinkPolicy::new(["app.example.org", "io.example.app:"]).unwrap())
-    })
+    let policy = NextLinkPolicy::new(["app.example.org", "io.example.app:"]).expect("a list");
+    TestApp::with(|builder| builder.next_links(policy))
 }
 
 async fn is_validated(app: &TestApp, link: &str) -> bool {

@@ -29,7 +29,11 @@ async fn with_relay(script: Script) -> (TestApp, SmtpServer) {
 }
 
 async fn newest(app: &TestApp) -> OutboxEntry {
-    app.store.list(1).await.unwrap().remove(0)
+    app.store
+        .list(1)
+        .await
+        .expect("the store answers")
+        .remove(0)
 }
 
 #[tokio::test]

@@ -30,10 +30,10 @@ impl Proved {
             app.post(SUBMIT, &shown(&sid, &code(&mail))).await.status,
             200
         );
-        let secret = ClientSecret::parse("monkeys_are_GREAT").unwrap();
+        let secret = ClientSecret::parse("monkeys_are_GREAT").expect("a secret");
         Self {
             app,
-            sid: SessionId::parse(&sid).unwrap(),
+            sid: SessionId::parse(&sid).expect("a sid"),
             secret,
             mail,
         }

@@ -18,12 +18,12 @@ async fn asked(app: &TestApp) -> (String, threepid::courier::capture::Captured) 
 }
 
 async fn is_proved(app: &TestApp, sid: &str) -> bool {
-    let secret = ClientSecret::parse("monkeys_are_GREAT").unwrap();
+    let secret = ClientSecret::parse("monkeys_are_GREAT").expect("a secret");
     let proof = app
         .threepid
         .validation()
         .proof(
-            SessionId::parse(sid).unwrap(),
+            SessionId::parse(sid).expect("a sid"),
             &secret,
             Purpose::Register,
             None,

@@ -28,7 +28,7 @@ pub(crate) async fn show(State(app): State<App>, Path(link): Path<String>) -> Re
         account: view.session.user_id.as_deref(),
         form_action: form_action.as_deref(),
     };
-    Ok(pages::landing(&app.app_name, &landing))
+    Ok(pages::landing(&app.name, &landing))
 }
 
 /// `POST /_threepid/link/{link}`: the button. The link itself is the secret that keeps forged forms out.
@@ -67,7 +67,7 @@ fn done_page(app: &App, view: &View) -> Response {
         )
     });
     pages::done(
-        &app.app_name,
+        &app.name,
         &pages::Done {
             purpose: view.session.purpose,
             code: view.code.as_ref().map(Code::reveal),

@@ -45,7 +45,7 @@ pub(crate) async fn get_email(
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     if is_prefetch(&headers) {
-        return pages::prefetched(&app.app_name);
+        return pages::prefetched(&app.name);
     }
     let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
     let submitted = async {
@@ -72,7 +72,7 @@ pub(crate) async fn get_email(
     };
     match submitted.await {
         Ok(view) => link::done(&app, &view),
-        Err(error) => respond::as_page(&error, &app.app_name),
+        Err(error) => respond::as_page(&error, &app.name),
     }
 }
 

@@ -74,7 +74,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.enqueue(Box::new(Work {
             size,
-            work: Some(work),
+            run: Some(work),
             result: None,
             reply,
         }))?;
@@ -131,7 +131,7 @@ trait Member: Send {
 
 struct Work<T, W> {
     size: Size,
-    work: Option<W>,
+    run: Option<W>,
     result: Option<StoreResult<T>>,
     reply: oneshot::Sender<StoreResult<T>>,
 }
@@ -146,7 +146,7 @@ where
     }
 
     fn run(&mut self, connection: &Connection) -> bool {
-        let Some(work) = self.work.take() else {
+        let Some(work) = self.run.take() else {
             return false;
         };
         let (result, keep) = match catch_unwind(AssertUnwindSafe(|| work(connection))) {
