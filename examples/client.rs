@@ -22,10 +22,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .timeout(Duration::from_secs(10))
         .no_proxy()
         .build()?;
-
-    let old = mailbox(&http, &server).await.unwrap_or_default();
-    // The secret is the client's own; it never leaves this process but for the server.
+    // The secret is the client's own: together with the sid it is worth the proof.
     let secret = format!("{:x}{:x}", rand::random::<u64>(), rand::random::<u64>());
+    let sid = prove(&http, &server, &address, &secret).await?;
+    register(
+        &http,
+        &server,
+        &json!({ "sid": sid, "client_secret": secret }),
+    )
+    .await
+}
+
+/// Asks for a token and, if the message holds a code, shows it; the session.
+async fn prove(
+    http: &Client,
+    server: &str,
+    address: &str,
+    secret: &str,
+) -> Result<String, Box<dyn Error>> {
+    let old = mailbox(http, server).await.unwrap_or_default();
     let asked = json!({ "client_secret": secret, "email": address, "send_attempt": 1 });
     let url = format!("{server}/_matrix/client/v3/register/email/requestToken");
     let opened: Value = http
@@ -38,47 +53,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     println!("requestToken: {opened}");
     let sid = opened["sid"].as_str().ok_or("no sid in the answer")?;
-
-    // With a submit_url the message holds a code; without one the person opens the link, and the client waits.
-    if let Some(submit_url) = opened["submit_url"].as_str() {
-        let code = match from_mailbox(&http, &server, &address, &old).await {
-            Some(code) => code,
-            None => ask("Type the code from the mail: ")?,
-        };
-        let shown = json!({ "sid": sid, "client_secret": secret, "token": code });
-        let submitted: Value = http
-            .post(submit_url)
-            .json(&shown)
-            .send()
-            .await?
-            .json()
-            .await?;
-        println!("submitToken: {submitted}");
-        if submitted["success"] != true {
-            return Err("the address is not proved; the newest mail tells why".into());
-        }
+    // Without a submit_url the person opens the link in the mail, and the client waits.
+    let Some(submit_url) = opened["submit_url"].as_str() else {
+        return Ok(sid.to_owned());
+    };
+    let code = match from_mailbox(http, server, address, &old).await {
+        Some(code) => code,
+        None => ask("Type the code from the mail: ")?,
+    };
+    let shown = json!({ "sid": sid, "client_secret": secret, "token": code });
+    let submitted: Value = http
+        .post(submit_url)
+        .json(&shown)
+        .send()
+        .await?
+        .json()
+        .await?;
+    println!("submitToken: {submitted}");
+    if submitted["success"] != true {
+        return Err("the address is not proved; the newest mail tells why".into());
     }
+    Ok(sid.to_owned())
+}
 
-    let creds = json!({ "sid": sid, "client_secret": secret });
+/// Signs up with the proof, as soon as there is one.
+async fn register(http: &Client, server: &str, creds: &Value) -> Result<(), Box<dyn Error>> {
     let auth = json!({ "type": "m.login.email.identity", "session": "s", "threepid_creds": creds });
     let wanted = json!({ "username": "alice", "password": "correct horse", "auth": auth });
     for _ in 0..150 {
-        let answer = http
-            .post(format!("{server}/_matrix/client/v3/register"))
-            .json(&wanted)
-            .send()
-            .await?;
+        let url = format!("{server}/_matrix/client/v3/register");
+        let answer = http.post(url).json(&wanted).send().await?;
         match answer.status() {
             StatusCode::OK => {
-                return Ok(println!(
-                    "registered: {}",
-                    answer.json::<Value>().await?["user_id"]
-                ));
+                println!("registered: {}", answer.json::<Value>().await?["user_id"]);
+                return Ok(());
+            }
+            StatusCode::NOT_FOUND => {
+                println!("proved; this server has no accounts to register");
+                return Ok(());
             }
             StatusCode::UNAUTHORIZED => tokio::time::sleep(Duration::from_secs(2)).await,
-            StatusCode::NOT_FOUND => {
-                return Ok(println!("proved; this server has no accounts to register"));
-            }
             other => return Err(format!("the homeserver says {other}").into()),
         }
     }

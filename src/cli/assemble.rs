@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Keyring, Threepid,
-    config::{Auth, Config, Contents, Limits, Policy, PurposePolicy, Validate},
+    config::{Config, Limits, Policy, PurposePolicy, Validate},
     courier::{
         Courier,
         capture::Capture,
@@ -16,7 +16,6 @@ use crate::{
     policy::{self, Lists},
     session::Lifetimes,
     store::sqlite::SqliteStore,
-    validation,
 };
 
 /// The file beside the database that keeps captured mails.
@@ -32,12 +31,7 @@ pub(super) fn courier(config: &Config, capture: &Capture) -> Result<Arc<dyn Cour
     let email = &config.email;
     let mut settings = EmailSettings::new(&config.from(), &email.transport);
     settings.password.clone_from(&email.password);
-    settings.auth = match email.auth {
-        Auth::Auto => email::Auth::Auto,
-        Auth::Plain => email::Auth::Plain,
-        Auth::Login => email::Auth::Login,
-        Auth::Xoauth2 => email::Auth::Xoauth2,
-    };
+    settings.auth = email.auth;
     settings.ca_files.clone_from(&email.ca_files.0);
     settings.hello_name.clone_from(&email.hello_name);
     settings.phase_timeout = email.phase_timeout.0;
@@ -68,7 +62,7 @@ pub(super) fn service(
         }
         builder = builder
             .email(courier(config, &capture)?)
-            .contents(contents(config.email.contents))
+            .contents(config.email.contents)
             .workers(config.email.workers);
     }
     builder.build()
@@ -82,14 +76,6 @@ fn capture(config: &Config) -> Result<Capture, String> {
     let path = config.storage.path()?.with_file_name(MAILBOX_FILE);
     let shown = path.display().to_string();
     Capture::in_file(path).map_err(|error| format!("cannot keep mails in {shown}: {error}"))
-}
-
-fn contents(contents: Contents) -> validation::Contents {
-    match contents {
-        Contents::Both => validation::Contents::Both,
-        Contents::Link => validation::Contents::Link,
-        Contents::Code => validation::Contents::Code,
-    }
 }
 
 fn lifetimes(config: &Config) -> Lifetimes {

@@ -13,9 +13,7 @@ mod values;
 
 pub(crate) use load::{Loaded, load};
 use sections::{Accounts, Email, Homeserver, NextLinks, Pages, Secrets, Server, Sessions, Storage};
-pub(crate) use sections::{
-    Auth, Contents, Limits, Log, LogFormat, Policy, PurposePolicy, Validate,
-};
+pub(crate) use sections::{Limits, Log, LogFormat, Policy, PurposePolicy, Validate};
 
 /// All that can be configured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

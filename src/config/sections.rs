@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::values::{List, PublicUrl, Span, choice, is_loopback};
-use crate::{http::listen::ListenAddress, rate::Rate};
+use crate::{courier::email::Auth, http::listen::ListenAddress, rate::Rate, validation::Contents};
 
 /// Where the program listens and how the world reaches it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -201,32 +201,6 @@ pub(crate) enum Validate {
     Here,
     /// Nobody: every request is refused.
     Off,
-}
-
-/// What a mail holds to prove the address with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Contents {
-    /// A link and a code.
-    Both,
-    /// A link alone.
-    Link,
-    /// A code alone.
-    Code,
-}
-
-/// How we log in to the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Auth {
-    /// What the relay offers.
-    Auto,
-    /// PLAIN.
-    Plain,
-    /// LOGIN.
-    Login,
-    /// XOAUTH2; the password is the token.
-    Xoauth2,
 }
 
 /// What is told of accounts.

@@ -9,7 +9,7 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::{
@@ -63,7 +63,7 @@ impl EmailSettings {
 }
 
 /// How a user logs in at a relay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
     /// PLAIN, or LOGIN where the relay offers only that.

@@ -89,14 +89,14 @@ pub(crate) fn email(app: &App) -> Router {
             app.clone(),
             respond::in_page_words,
         ));
-    let client = with_cors(client.merge(submit));
-    guarded(client.merge(link).with_state(app.clone()), app)
+    let api = with_cors(guarded(client.merge(submit), app));
+    api.merge(guarded(link, app)).with_state(app.clone())
 }
 
 /// The mailbox page, for a host that captures mails.
 pub(crate) fn mailbox(app: &App) -> Router {
     let router = mailbox::routes().layer(middleware::map_response(respond::in_client_words));
-    guarded(router.with_state(app.clone()), app)
+    guarded(router, app).with_state(app.clone())
 }
 
 /// All that is served to the public.
@@ -112,9 +112,8 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     let own = router
         .fallback(unrecognized)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(respond::in_client_words))
-        .with_state(app.clone());
-    email(app).merge(guarded(own, app))
+        .layer(middleware::map_response(respond::in_client_words));
+    email(app).merge(guarded(own, app).with_state(app.clone()))
 }
 
 /// What is served on the internal listener alone.
@@ -124,11 +123,11 @@ pub(crate) fn internal(app: &App) -> Router {
         .fallback(unrecognized)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response(respond::in_client_words));
-    guarded(router.with_state(app.clone()), app)
+    guarded(router, app).with_state(app.clone())
 }
 
 /// No request runs for ever, and no panic reaches a client.
-fn guarded(router: Router, app: &App) -> Router {
+fn guarded(router: Router<App>, app: &App) -> Router<App> {
     router
         .layer(middleware::from_fn_with_state(
             app.request_timeout,

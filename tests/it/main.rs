@@ -1,6 +1,7 @@
 //! Tests of the whole, through its public face.
 
 mod cli;
+mod faults;
 mod hidden_accounts;
 mod layers;
 mod link;
@@ -9,6 +10,7 @@ mod proof;
 mod properties;
 mod request_token;
 mod smtp;
+mod store;
 mod submit_token;
 mod support;
 mod wire;

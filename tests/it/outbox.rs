@@ -128,7 +128,7 @@ async fn a_mail_that_nobody_needs_any_more_is_dropped() {
     );
     let states: Vec<_> = app
         .store
-        .list(9)
+        .list(3)
         .await
         .unwrap()
         .iter()

@@ -21,6 +21,8 @@ use threepid::{
 };
 use tower::ServiceExt;
 
+use super::stored;
+
 /// Where tests ask for tokens.
 pub(crate) const REGISTER: &str = "/_matrix/client/v3/register/email/requestToken";
 /// Where tests ask for tokens to reset a password.
@@ -92,8 +94,9 @@ impl TestApp {
     /// An app with settings of the test's own.
     pub(crate) fn with(set: impl FnOnce(Builder) -> Builder) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server)
-            .expect("a fresh store");
+        let path = dir.path().join("threepid.db");
+        stored::fill(&path);
+        let store = SqliteStore::open(&path, Role::Server).expect("a fresh store");
         let clock = Arc::new(ManualClock::new(Timestamp(1_795_341_600_000)));
         let mailbox = Arc::new(Capture::in_memory());
         let keys = Keyring::generate().expect("a key");
