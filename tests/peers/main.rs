@@ -2,3 +2,4 @@
 
 mod aiosmtpd;
 mod examples;
+mod proxies;

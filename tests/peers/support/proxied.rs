@@ -1,0 +1,353 @@
+//! A whole site: a reverse proxy with the configuration of `deploy/`, the program behind it, a homeserver beside it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use axum::{Router, http::Uri};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The name that both configurations hold.
+pub(crate) const HOST: &str = "matrix.example.org";
+/// How often, and how many times, something that starts is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOKS: usize = 400;
+
+/// Which reverse proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    Nginx,
+    Caddy,
+}
+
+/// What runs; all of it ends when it is dropped.
+pub(crate) struct Site {
+    pub(crate) proxy: Proxy,
+    folder: TempDir,
+    port: u16,
+    /// The program's internal listener, past the proxy.
+    internal: String,
+    threepid: Process,
+    _reverse_proxy: Process,
+    _homeserver: Runtime,
+}
+
+/// An answer as a client behind the proxy sees it; status 0 and curl's complaint if it got none.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The body as JSON; `null` if it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// A program that is ended by its id.
+struct Process(Child);
+
+impl Process {
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Site {
+    pub(crate) fn both() -> [Self; 2] {
+        [Self::start(Proxy::Nginx), Self::start(Proxy::Caddy)]
+    }
+
+    fn start(proxy: Proxy) -> Self {
+        need_programs();
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        make_certificate(folder.path());
+        let (homeserver, homeserver_port) = homeserver();
+        let (threepid, listen, internal) = threepid(folder.path());
+        let port = free_port();
+        let ports = [
+            ("127.0.0.1:8090", listen),
+            ("127.0.0.1:8008", format!("127.0.0.1:{homeserver_port}")),
+        ];
+        let reverse_proxy = match proxy {
+            Proxy::Nginx => nginx(folder.path(), port, &ports),
+            Proxy::Caddy => caddy(folder.path(), port, &ports),
+        };
+        let mut site = Self {
+            proxy,
+            folder,
+            port,
+            internal,
+            threepid,
+            _reverse_proxy: reverse_proxy,
+            _homeserver: homeserver,
+        };
+        site.wait_until_it_listens();
+        site
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        for _ in 0..LOOKS {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        panic!("{:?} does not listen: {}", self.proxy, self.logs());
+    }
+
+    /// Asks as a client at the loopback address `from`; `options` are curl's.
+    pub(crate) fn ask(&self, from: &str, path: &str, options: &[&str]) -> Answer {
+        let port = self.port;
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--path-as-is", "--globoff"])
+            .args(["--noproxy", "*", "--max-time", "30", "--interface", from])
+            .arg("--cacert")
+            .arg(self.folder.path().join("site.pem"))
+            .args(["--resolve", &format!("{HOST}:{port}:127.0.0.1")])
+            .args(["--write-out", "\n%{http_code}"])
+            .args(options)
+            .arg(format!("https://{HOST}:{port}{path}"))
+            .output()
+            .expect("curl runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let told = String::from_utf8_lossy(&output.stderr);
+        let (body, status) = text.rsplit_once('\n').expect("curl says the status");
+        Answer {
+            status: status.parse().expect("a status is a number"),
+            body: format!("{body}{told}"),
+        }
+    }
+
+    /// Asks for a token for `email`.
+    pub(crate) fn request_token(&self, from: &str, path: &str, email: &str) -> Answer {
+        let body = json!({ "client_secret": "monkeys", "email": email, "send_attempt": 1 });
+        self.ask(from, path, &["--data", &body.to_string()])
+    }
+
+    /// The link and the code in the only mail to `email`, read past the proxy.
+    pub(crate) fn mail(&self, email: &str) -> (String, String) {
+        for _ in 0..LOOKS {
+            let url = format!("http://{}/_threepid/mailbox/messages", self.internal);
+            let output = Command::new("curl")
+                .args(["-sS", "--noproxy", "*", &url])
+                .output()
+                .expect("curl runs");
+            let mails: Value = serde_json::from_slice(&output.stdout).expect("mails are JSON");
+            let mails = mails.as_array().expect("mails are a list");
+            if let Some(mail) = mails.iter().find(|mail| mail["to"] == email) {
+                return link_and_code(mail["text"].as_str().expect("a mail has a text"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        panic!("no mail for {email} in time");
+    }
+
+    /// Ends the program, as if it had crashed.
+    pub(crate) fn lose_threepid(&mut self) {
+        self.threepid.end();
+    }
+
+    /// Everything that the proxy wrote down.
+    pub(crate) fn logs(&self) -> String {
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        ["access.log", "error.log", "output.log"].map(read).concat()
+    }
+}
+
+/// The path of the link, and the code.
+fn link_and_code(text: &str) -> (String, String) {
+    let base = format!("https://{HOST}");
+    let link = text.lines().find_map(|line| line.strip_prefix(&base));
+    let code = text
+        .lines()
+        .find(|line| line.len() == 8 && line.bytes().all(|byte| byte.is_ascii_digit()));
+    let words = (link.expect("a link"), code.expect("a code"));
+    (words.0.to_owned(), words.1.to_owned())
+}
+
+/// The program on ports that the system chooses; where it listens, and where internally.
+fn threepid(folder: &Path) -> (Process, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_threepid"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("THREEPID") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
+        .current_dir(folder)
+        .env("THREEPID__SERVER__LISTEN", "127.0.0.1:0")
+        .env("THREEPID__SERVER__INTERNAL_LISTEN", "127.0.0.1:0")
+        .env("THREEPID__SERVER__PUBLIC_URL", format!("https://{HOST}"))
+        .env("THREEPID__SERVER__TRUSTED_PROXIES", "127.0.0.1,::1")
+        .env("THREEPID__LIMITS__PER_SOURCE", "2/1h")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let stdout = child.stdout.take().expect("it is piped");
+    let mut addresses = BufReader::new(stdout).lines().filter_map(|line| {
+        let line = line.expect("the start text is text");
+        let (_, address) = line.trim_end_matches('.').rsplit_once(' ')?;
+        address.starts_with("127.").then(|| address.to_owned())
+    });
+    let mut next = || addresses.next().expect("it says where it listens");
+    let (listen, internal) = (next(), next());
+    (Process(child), listen, internal)
+}
+
+/// A homeserver that says which of its paths was asked for.
+fn homeserver() -> (Runtime, u16) {
+    let runtime = Runtime::new().expect("threads can be started");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let told = async |uri: Uri| format!("homeserver: {uri}");
+    let router = Router::new().fallback(told);
+    runtime.spawn(async move { axum::serve(listener, router).await });
+    (runtime, port)
+}
+
+/// nginx, with nothing but ports, certificate and log changed in its configuration.
+fn nginx(folder: &Path, port: u16, ports: &[(&str, String)]) -> Process {
+    let inside = |name: &str| folder.join(name).display().to_string();
+    let mut changes = vec![
+        ("listen 443 ssl;", format!("listen 127.0.0.1:{port} ssl;")),
+        ("listen [::]:443 ssl;", String::new()),
+        (
+            "/etc/letsencrypt/live/matrix.example.org/fullchain.pem",
+            inside("site.pem"),
+        ),
+        (
+            "/etc/letsencrypt/live/matrix.example.org/privkey.pem",
+            inside("site.key"),
+        ),
+        ("/var/log/nginx/matrix.access.log", inside("access.log")),
+    ];
+    changes.extend_from_slice(ports);
+    let site = changed(include_str!("../../../deploy/nginx.conf"), &changes);
+    fs::write(folder.join("site.conf"), site).expect("the folder can be written");
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|name| format!("{name}_temp_path {};", inside(name)));
+    let main = format!(
+        "daemon off; master_process off; pid {}; events {{}} http {{ {} include {}; }}",
+        inside("nginx.pid"),
+        temporary.concat(),
+        inside("site.conf")
+    );
+    fs::write(folder.join("nginx.conf"), main).expect("the folder can be written");
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(folder.join("nginx.conf"));
+    command.arg("-e").arg(folder.join("error.log"));
+    start(command, folder)
+}
+
+/// Caddy, with nothing but ports, certificate and log changed in its configuration.
+fn caddy(folder: &Path, port: u16, ports: &[(&str, String)]) -> Process {
+    let inside = |name: &str| folder.join(name).display().to_string();
+    let mut changes = vec![
+        // No port for its administration, and none for plain HTTP.
+        (
+            "\n{\n",
+            "\n{\nadmin off\nauto_https disable_redirects\n".to_owned(),
+        ),
+        (
+            "\nmatrix.example.org {\n",
+            format!(
+                "\n{HOST}:{port} {{\ntls {} {}\n",
+                inside("site.pem"),
+                inside("site.key")
+            ),
+        ),
+        ("/var/log/caddy/matrix.access.log", inside("access.log")),
+    ];
+    changes.extend_from_slice(ports);
+    let site = changed(include_str!("../../../deploy/Caddyfile"), &changes);
+    fs::write(folder.join("Caddyfile"), site).expect("the folder can be written");
+    let mut command = Command::new("caddy");
+    command.args(["run", "--adapter", "caddyfile", "--config"]);
+    command.arg(folder.join("Caddyfile"));
+    command
+        .env("XDG_DATA_HOME", folder)
+        .env("XDG_CONFIG_HOME", folder);
+    start(command, folder)
+}
+
+/// The text with each of `changes` made; a text that lacks one is not the one we know.
+fn changed(text: &str, changes: &[(&str, String)]) -> String {
+    changes.iter().fold(text.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from:?} stands in the configuration");
+        text.replace(from, to)
+    })
+}
+
+fn start(mut command: Command, folder: &Path) -> Process {
+    let output = File::create(folder.join("output.log")).expect("the folder can be written");
+    let errors = output.try_clone().expect("a file can be opened twice");
+    let child = command.stdin(Stdio::null()).stdout(output).stderr(errors);
+    Process(child.spawn().expect("the proxy starts"))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn make_certificate(folder: &Path) {
+    let name = format!("/CN={HOST}");
+    let made = Command::new("openssl")
+        .current_dir(folder)
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+        .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", &name])
+        .args(["-addext", &format!("subjectAltName=DNS:{HOST}")])
+        .args(["-keyout", "site.key", "-out", "site.pem"])
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// Installs what is missing, once, where that is allowed.
+fn need_programs() {
+    const INSTALL: &str = "apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+                           nginx-light caddy curl openssl";
+    static READY: OnceLock<()> = OnceLock::new();
+    let runs = |command: &str| {
+        let mut shell = Command::new("sh");
+        // The services of the packages are not to be started.
+        shell.args(["-c", command]).env("RUNLEVEL", "1");
+        shell.env("DEBIAN_FRONTEND", "noninteractive");
+        let output = shell.stdin(Stdio::null()).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let there =
+        || runs("command -v nginx && command -v caddy && command -v curl && command -v openssl");
+    READY.get_or_init(|| {
+        if there() {
+            return;
+        }
+        let is_root = runs("test \"$(id -u)\" = 0");
+        let installed = is_root && (runs(INSTALL) || (runs("apt-get update") && runs(INSTALL)));
+        assert!(
+            installed && there(),
+            "nginx, caddy, curl and openssl are needed; run as root: {INSTALL}"
+        );
+    });
+}
