@@ -1,3 +1,6 @@
-//! Tests against real programs of others, each of which the tests install and start by themselves.
+//! Tests against real programs of others, each of which the tests install and start by themselves; and of our own
+//! program as a whole, when something around it fails.
 
 mod aiosmtpd;
+mod crash;
+mod support;
