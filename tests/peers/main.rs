@@ -3,4 +3,5 @@
 
 mod aiosmtpd;
 mod crash;
+mod relay;
 mod support;
