@@ -50,7 +50,8 @@ async fn load(server: Server, round: usize, span: Duration) -> Told {
             let mut told = Told::default();
             for number in 0.. {
                 let email = format!("u{number}.{client}.{round}@example.org");
-                let Some((status, answer)) = server.try_post(REGISTER, &asking(&email)).await else {
+                let Some((status, answer)) = server.try_post(REGISTER, &asking(&email)).await
+                else {
                     told.unanswered.push(email);
                     break;
                 };
@@ -62,7 +63,9 @@ async fn load(server: Server, round: usize, span: Duration) -> Told {
     }
     sleep(span).await;
     let id = server.id().to_string();
-    let killed = tokio::process::Command::new("kill").args(["-s", "KILL", &id]).status();
+    let killed = tokio::process::Command::new("kill")
+        .args(["-s", "KILL", &id])
+        .status();
     assert!(killed.await.expect("kill runs").success());
     let mut all = Told::default();
     for mut told in clients.join_all().await {
@@ -97,18 +100,27 @@ fn sorted(mails: Vec<Arrived>) -> HashMap<String, Vec<Arrived>> {
 async fn account(server: &Server, told: &Told, mails: &HashMap<String, Vec<Arrived>>) -> usize {
     let mut twice = 0;
     for (number, (email, sid)) in told.granted.iter().enumerate() {
-        let copies = mails.get(email).unwrap_or_else(|| panic!("{email}: no mail"));
+        let copies = mails
+            .get(email)
+            .unwrap_or_else(|| panic!("{email}: no mail"));
         let text = &copies[0].text;
-        let same = copies.iter().all(|copy| copy.id == copies[0].id && &copy.text == text);
+        let same = copies
+            .iter()
+            .all(|copy| copy.id == copies[0].id && &copy.text == text);
         assert!(same, "{email}: not copies of one message");
         twice += copies.len() - 1;
         if number % 2 == 0 {
             assert_eq!(server.press(link(text)).await, 200, "{email}");
             continue;
         }
-        let shown = json!({ "sid": sid, "client_secret": "monkeys_are_GREAT", "token": code(text) });
+        let shown =
+            json!({ "sid": sid, "client_secret": "monkeys_are_GREAT", "token": code(text) });
         let (status, answer) = server.post(SUBMIT, &shown).await;
-        assert_eq!((status, answer), (200, json!({ "success": true })), "{email}");
+        assert_eq!(
+            (status, answer),
+            (200, json!({ "success": true })),
+            "{email}"
+        );
     }
     twice
 }
@@ -129,7 +141,10 @@ async fn survive(name: &str, site: &Site, arrivals: &(impl Arrivals + ?Sized)) {
         server.settle().await;
 
         let mails = arrivals.arrived();
-        assert!(mails.len() <= before + unanswered, "a repeated request sent again");
+        assert!(
+            mails.len() <= before + unanswered,
+            "a repeated request sent again"
+        );
         let twice = account(&server, &told, &sorted(mails)).await;
         println!(
             "{name}: killed after {span:?}: {} granted, {unanswered} unanswered, {twice} mails twice",

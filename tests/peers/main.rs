@@ -3,5 +3,6 @@
 
 mod aiosmtpd;
 mod crash;
+mod disk;
 mod relay;
 mod support;

@@ -32,7 +32,11 @@ async fn ask_in_time(server: &Server) {
     for number in 0..MAILS {
         let asked = Instant::now();
         server.ask(&address(number)).await;
-        assert!(asked.elapsed() < LATE, "a request took {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() < LATE,
+            "a request took {:?}",
+            asked.elapsed()
+        );
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(server.ready().await.0, 200, "a relay makes nothing unready");
@@ -172,7 +176,11 @@ async fn a_stop_does_not_wait_for_ever_for_a_relay_that_hangs() {
     server.terminate().await;
 
     assert!(server.ended().await.success(), "{}", site.log());
-    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert!(
+        told.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        told.elapsed()
+    );
     relay.set(Script::default());
     site.start().await.settle().await;
     assert_eq!(relay.arrived().len(), 1);

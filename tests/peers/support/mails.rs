@@ -37,7 +37,9 @@ pub(crate) trait Arrivals {
 impl Arrivals for SmtpServer {
     fn arrived(&self) -> Vec<Arrived> {
         let mails = self.mails();
-        let read = mails.iter().map(|mail| Arrived::parse(mail.data.as_bytes()));
+        let read = mails
+            .iter()
+            .map(|mail| Arrived::parse(mail.data.as_bytes()));
         read.collect()
     }
 }

@@ -272,7 +272,10 @@ pub(crate) fn sid(answer: &Value) -> String {
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asked = Instant::now();
     while !is_so().await {
-        assert!(asked.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            asked.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         sleep(PAUSE).await;
     }
 }
