@@ -2,7 +2,10 @@
 //! program as a whole, when something around it fails.
 
 mod aiosmtpd;
+mod beside;
+mod browser;
 mod crash;
+mod curl;
 mod disk;
 mod relay;
 mod support;
