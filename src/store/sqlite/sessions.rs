@@ -260,11 +260,11 @@ fn open_or_find(
                      :attempt, :now + :step, :next_link, :now, min(:link, :end), min(:code, :end), :end)
              ON CONFLICT (scope) WHERE replaced_at IS NULL DO UPDATE SET
                  user_id = excluded.user_id, genuine = excluded.genuine, send_attempt = excluded.send_attempt,
-                 send_full_at = min(max(send_full_at, :now), :now + :period) + :step,
+                 send_full_at = iif(send_full_at > :now + :period, :now + :period, max(send_full_at, :now) + :step),
                  next_link = excluded.next_link,
                  link_expires_at = min(:link, expires_at), code_expires_at = min(:code, expires_at)
              WHERE excluded.send_attempt > session.send_attempt
-               AND min(max(send_full_at, :now), :now + :period) + :step <= :now + :period
+               AND (send_full_at > :now + :period OR max(send_full_at, :now) + :step <= :now + :period)
              RETURNING sid",
         )?
         .query_row(
@@ -336,10 +336,13 @@ fn count(
     let counted = connection
         .prepare_cached(
             "INSERT INTO bucket (key, full_at) VALUES (:key, :now + :step)
-             ON CONFLICT (key) DO UPDATE SET full_at = min(max(full_at, :now), :now + :period) + :step
-             WHERE min(max(full_at, :now), :now + :period) + :step <= :now + :period",
+             ON CONFLICT (key) DO UPDATE SET
+                 full_at = iif(full_at > :now + :period, :now + :period, max(full_at, :now) + :step)
+             WHERE full_at > :now + :period OR max(full_at, :now) + :step <= :now + :period",
         )?
-        .execute(named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period })?;
+        .execute(
+            named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period },
+        )?;
     if counted > 0 {
         return Ok(Ok(()));
     }
