@@ -1,10 +1,9 @@
 //! Validation sessions in SQLite.
 
-use std::{sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
-use tokio::time::Instant;
 
 use super::{
     SqliteStore,
@@ -20,10 +19,6 @@ use crate::{
 
 /// How many rows of each kind one step of the sweeper deletes.
 const SWEEP_STEP: u32 = 100;
-/// How often a check writes at most: anybody may ask for it.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// How much it writes.
-const CHECK_BYTES: u32 = 32 * 1024;
 
 #[async_trait]
 impl Sessions for SqliteStore {
@@ -189,27 +184,8 @@ impl Sessions for SqliteStore {
         self.readers
             .ask(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
             .await?;
-        let last = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, found)) = &*last()
-            && at.elapsed() < CHECK_EVERY
-        {
-            return found.clone();
-        }
-        let found = self.write_one(write_in_earnest).await;
-        *last() = Some((Instant::now(), found.clone()));
-        found
+        self.check_writing().await
     }
-}
-
-/// Writes as much as a request does: on a disk that is almost full, less might still fit when no request does.
-fn write_in_earnest(connection: &Connection) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO meta (name, value) VALUES ('check', hex(zeroblob(?1)))
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        )?
-        .execute([CHECK_BYTES / 2])
-        .map(drop)
 }
 
 fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Session>> {
