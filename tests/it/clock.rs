@@ -51,3 +51,14 @@ async fn whoever_spent_a_limit_before_the_clock_was_set_back_waits_for_one_step(
     app.wait(period / mails);
     assert_eq!(ask(7).await, 200);
 }
+
+#[tokio::test]
+async fn a_mail_from_before_the_clock_was_set_back_is_delivered_all_the_same() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+
+    set_back(&app);
+    app.threepid.sweep().await.unwrap();
+
+    assert_eq!(app.mails().await.len(), 1);
+}

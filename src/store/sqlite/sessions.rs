@@ -349,6 +349,13 @@ fn sweep(
     now: Timestamp,
     from: &[u8],
 ) -> rusqlite::Result<(usize, Vec<u8>)> {
+    // What was queued in the future was queued before the clock was set back.
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET due_at = ?1
+             WHERE finished_at IS NULL AND holder IS NULL AND due_at > ?1 AND queued_at > ?1",
+        )?
+        .execute([now.0])?;
     let sessions = connection
         .prepare_cached(
             "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
