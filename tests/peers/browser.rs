@@ -264,9 +264,13 @@ async fn the_style_applies_in_the_light_and_in_the_dark() {
         browser.run(&script).await
     };
     let prefer = async |scheme: &str| {
-        let feature = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        // Colours change at once, and not by and by.
+        let features = json!({ "features": [
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ] });
         browser
-            .devtools("Emulation.setEmulatedMedia", feature)
+            .devtools("Emulation.setEmulatedMedia", features)
             .await;
     };
     browser.open(visit.link()).await;

@@ -17,7 +17,6 @@ pub(crate) struct Elsewhere {
     task: JoinHandle<()>,
 }
 
-#[derive(Default)]
 struct Shared {
     page: Mutex<String>,
     /// The path of each request, and its `Referer`; empty if it had none.
@@ -27,8 +26,10 @@ struct Shared {
 impl Elsewhere {
     /// Starts it on a free port.
     pub(crate) async fn start() -> Self {
-        let shared = Arc::new(Shared::default());
-        *shared.page.lock().expect("no test panicked here") = "<h1>Elsewhere</h1>".to_owned();
+        let shared = Arc::new(Shared {
+            page: Mutex::new("<h1>Elsewhere</h1>".to_owned()),
+            requests: Mutex::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let router = Router::new()

@@ -20,7 +20,7 @@ pub(crate) const REGISTER: &str = "/_matrix/client/v3/register/email/requestToke
 /// Where clients show codes.
 pub(crate) const SUBMIT: &str = "/_threepid/email/submitToken";
 /// How long a process may take for what it does at once unless the machine is very busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -1,4 +1,4 @@
-//! A headless Chromium, steered through chromedriver (W3C WebDriver, and Chromium's own commands beside it).
+//! A headless Chromium, steered through chromedriver (W3C `WebDriver`, and Chromium's own commands beside it).
 
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::server::{PATIENCE, client, until};
 
-/// What WebDriver calls the id of an element.
+/// What `WebDriver` calls the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// What keeps Chromium from doing anything that no test asked for.
 const FLAGS: [&str; 10] = [
@@ -45,7 +45,7 @@ pub(crate) struct Browser {
     client: reqwest::Client,
     host: String,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
     /// Killed by its id when it is dropped.
     _driver: Child,
     _told: Lines<BufReader<ChildStdout>>,
@@ -67,11 +67,11 @@ impl Browser {
             client: client(),
             host: format!("127.0.0.1:{port}"),
             session: String::new(),
-            _profile: tempfile::tempdir().expect("there is room for a profile"),
+            profile: tempfile::tempdir().expect("there is room for a profile"),
             _driver: driver,
             _told: told,
         };
-        let profile = browser._profile.path().display();
+        let profile = browser.profile.path().display();
         let mut flags: Vec<_> = FLAGS.map(str::to_owned).to_vec();
         flags.push(format!("--user-data-dir={profile}"));
         let wanted = json!({ "capabilities": { "alwaysMatch": {
@@ -178,7 +178,7 @@ impl Browser {
         self.post("/frame", &json!({ "id": 0 })).await;
     }
 
-    /// A command of the Chrome DevTools Protocol.
+    /// A command of the Chrome `DevTools` Protocol.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         self.post("/goog/cdp/execute", &body).await;
