@@ -13,7 +13,15 @@ use crate::support::{
 };
 
 /// How many mails fit on the small disk at most, by far.
-const MORE_THAN_FIT: usize = 5000;
+const MORE_THAN_FIT: usize = 100_000;
+
+/// How large the small disk is: full before the database's log is first written back, or about then.
+fn size() -> &'static str {
+    match std::env::var_os("THREEPID_EXTENDED") {
+        Some(_) => "18m",
+        None => "1m",
+    }
+}
 
 /// A small file system of its own, where this user may mount one; unmounted when it is dropped.
 struct Disk(PathBuf);
@@ -22,7 +30,13 @@ impl Disk {
     fn mount(path: PathBuf) -> Option<Self> {
         std::fs::create_dir(&path).expect("the folder can be written");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={},mode=700", size()),
+                "tmpfs",
+            ])
             .arg(&path)
             .output();
         let mounted = mounted.is_ok_and(|output| output.status.success());
