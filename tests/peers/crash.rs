@@ -62,11 +62,7 @@ async fn load(server: Server, round: usize, span: Duration) -> Told {
         });
     }
     sleep(span).await;
-    let id = server.id().to_string();
-    let killed = tokio::process::Command::new("kill")
-        .args(["-s", "KILL", &id])
-        .status();
-    assert!(killed.await.expect("kill runs").success());
+    server.signal("KILL").await;
     let mut all = Told::default();
     for mut told in clients.join_all().await {
         all.granted.append(&mut told.granted);

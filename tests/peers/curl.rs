@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
+    install::need,
     mails::{code, link},
     server::{Server, Site},
 };
@@ -12,6 +13,7 @@ const SECRET: &str = "monkeys_are_GREAT";
 const DONE: &str = "Done, go back to your app";
 
 async fn start() -> (Site, Server) {
+    need(&["curl"], &["curl"]);
     let site = Site::plain()
         .set("server.listen", "127.0.0.1:0")
         .set("server.internal_listen", "127.0.0.1:0");

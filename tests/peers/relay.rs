@@ -148,7 +148,7 @@ async fn a_stop_waits_for_the_request_and_the_mail_under_way() {
     server.ask("early@example.org").await;
     relay.saw(0, ".").await;
 
-    server.terminate().await;
+    server.signal("TERM").await;
     sleep(Duration::from_millis(100)).await;
     request.write_all(&[last]).await.unwrap();
     let mut answer = String::new();
@@ -173,7 +173,7 @@ async fn a_stop_does_not_wait_for_ever_for_a_relay_that_hangs() {
     relay.saw(0, "RCPT").await;
 
     let told = Instant::now();
-    server.terminate().await;
+    server.signal("TERM").await;
 
     assert!(server.ended().await.success(), "{}", site.log());
     assert!(

@@ -1,6 +1,7 @@
 //! What the tests share: the real program, and small peers for it.
 
 pub(crate) mod elsewhere;
+pub(crate) mod install;
 pub(crate) mod mails;
 pub(crate) mod server;
 #[path = "../../it/support/smtp.rs"]

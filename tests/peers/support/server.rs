@@ -238,16 +238,16 @@ impl Server {
         self.child.id().expect("it was not waited for yet")
     }
 
-    /// Ends it as if the machine had lost its power.
+    /// Kills it, and waits until it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// Tells it to stop.
-    pub(crate) async fn terminate(&self) {
-        let id = self.id().to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
-        assert!(sent.await.expect("kill runs").success());
+    /// Sends it a signal: `TERM` tells it to stop, `KILL` ends it as if the machine had lost its power.
+    pub(crate) async fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().await;
+        assert!(sent.expect("a shell runs").success());
     }
 
     /// Waits until it ends by itself.

@@ -4,8 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
-    sync::OnceLock,
+    process::Stdio,
     time::Duration,
 };
 
@@ -18,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::server::{PATIENCE, client, until};
+use super::{
+    install::need,
+    server::{PATIENCE, client, until},
+};
 
 /// What `WebDriver` calls the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -53,7 +55,10 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Self {
-        install();
+        need(
+            &["chromium", "chromedriver"],
+            &["chromium", "chromium-driver"],
+        );
         let mut driver = tokio::process::Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -239,34 +244,4 @@ async fn port(told: &mut Lines<BufReader<ChildStdout>>) -> u16 {
             return port.trim_end_matches('.').parse().expect("a port");
         }
     }
-}
-
-/// Installs Chromium unless it is there.
-fn install() {
-    static READY: OnceLock<()> = OnceLock::new();
-    const PACKAGES: [&str; 2] = ["chromium", "chromium-driver"];
-    let works = || {
-        ["chromium", "chromedriver"].iter().all(|name| {
-            let shown = Command::new(name).arg("--version").output();
-            shown.is_ok_and(|output| output.status.success())
-        })
-    };
-    let apt = |arguments: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        let done = apt
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .output();
-        done.is_ok_and(|output| output.status.success())
-    };
-    READY.get_or_init(|| {
-        let install = [&["install", "-y", "--no-install-recommends"], &PACKAGES[..]].concat();
-        let installed =
-            works() || ((apt(&install) || (apt(&["update"]) && apt(&install))) && works());
-        assert!(
-            installed,
-            "run this as root, these tests need it: apt-get {}",
-            install.join(" ")
-        );
-    });
 }
