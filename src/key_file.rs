@@ -1,9 +1,9 @@
 //! The key file: made at first start, never made anew over a store that has a key.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -84,11 +84,20 @@ fn read(path: &Path) -> Result<Option<Keyring>, String> {
         .map_err(|why| format!("the key file {} can not be used: {why}", path.display()))
 }
 
-/// Written beside its place and moved there whole: a crash leaves no half a key.
+/// Makes the file, and its folder for its owner alone. Written beside its place and moved there whole: a crash leaves
+/// no half a key.
 fn create(path: &Path) -> Result<Keyring, String> {
     let text = Keyring::generate_file();
     let beside = path.with_extension("new");
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let written = (|| {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -98,12 +107,7 @@ fn create(path: &Path) -> Result<Keyring, String> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        fs::File::open(
-            path.parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new(".")),
-        )?
-        .sync_all()
+        fs::File::open(folder)?.sync_all()
     })();
     written.map_err(|error: io::Error| {
         format!("the key file {} can not be made: {error}", path.display())
@@ -143,6 +147,20 @@ mod tests {
                 .contains("missing")
         );
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_key_in_a_folder_that_is_not_there_gets_one_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("keys");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).unwrap();
+
+        load_or_create(&folder.join("secret.key"), &store)
+            .await
+            .unwrap();
+
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use crate::clock::{Timestamp, millis};
 /// At most `burst` at once, and `burst` again in each `period`: written `10/1h`, or `off`.
 ///
 /// A bucket is one number, the moment at which it is full again. Taking one moves it by `period / burst`; it may not
-/// lie more than `period` ahead. After a clock was set back it is taken to lie `period` ahead at most, so that the
-/// wait stays bounded.
+/// lie more than `period` ahead. If it does, because the clock was set back since, one is taken to be left: that one
+/// sets the bucket right, and nobody is locked out until the clock is where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     limit: Option<(u32, Duration)>,
@@ -44,11 +44,12 @@ impl Rate {
         let Some((step, period)) = self.step_and_period() else {
             return Ok(now);
         };
-        let start = full_at
-            .unwrap_or(now)
-            .0
-            .clamp(now.0, now.0.saturating_add(period));
-        let moved = start.saturating_add(step);
+        let furthest = now.0.saturating_add(period);
+        let full_at = full_at.unwrap_or(now).0;
+        if full_at > furthest {
+            return Ok(Timestamp(furthest));
+        }
+        let moved = full_at.max(now.0).saturating_add(step);
         let ahead = moved.saturating_sub(now.0);
         if ahead <= period {
             return Ok(Timestamp(moved));
@@ -138,11 +139,13 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_costs_one_step_at_most() {
-        let far_ahead = Timestamp(9_000_000_000);
-        assert_eq!(
-            FIVE_AN_HOUR.take(Some(far_ahead), Timestamp(0)),
-            Err(Duration::from_mins(12))
-        );
+        let now = Timestamp(1_000_000_000);
+        let day = Duration::from_hours(24);
+        let righted = FIVE_AN_HOUR.take(Some(now + day), now);
+        assert_eq!(righted, Ok(now + Duration::from_hours(1)));
+        let step = Duration::from_mins(12);
+        assert_eq!(take_all(FIVE_AN_HOUR, righted.ok(), now), (0, step));
+        assert_eq!(take_all(FIVE_AN_HOUR, righted.ok(), now + step), (1, step));
     }
 
     #[test]

@@ -171,7 +171,7 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     async fn release(&self, op_id: &str) -> StoreResult<bool>;
 
     /// Deletes a small step of what is over since before `before`: sessions and finished messages, and buckets that
-    /// are full at `now`. How many rows went.
+    /// are full at `now`. How many rows went. Messages that would wait because the clock was set back become due.
     async fn sweep(&self, before: Timestamp, now: Timestamp) -> StoreResult<usize>;
 
     /// Whether the store can read and write.

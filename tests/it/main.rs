@@ -1,6 +1,7 @@
 //! Tests of the whole, through its public face.
 
 mod cli;
+mod clock;
 mod faults;
 mod hidden_accounts;
 mod layers;

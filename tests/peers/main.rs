@@ -1,5 +1,18 @@
-//! Tests against real programs of others, each of which the tests install and start by themselves.
+//! Tests against real programs of others, each of which the tests install and start by themselves; and of our own
+//! program as a whole, when something around it fails.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "whoever reads a test's output wants to know what it counted"
+)]
 
 mod aiosmtpd;
+mod beside;
+mod browser;
+mod crash;
+mod curl;
+mod disk;
 mod examples;
 mod proxies;
+mod relay;
+mod support;

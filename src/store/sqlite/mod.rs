@@ -9,10 +9,12 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::time::Instant;
 
 use self::{readers::Readers, writer::Writer};
 use super::StoreResult;
 
+mod check;
 mod contacts;
 mod outbox;
 mod readers;
@@ -96,6 +98,8 @@ pub struct SqliteStore {
     readers: Readers,
     /// Where the sweeper left off among the buckets.
     swept_to: Mutex<Vec<u8>>,
+    /// When it was last checked whether we can write, and what was found.
+    checked: Mutex<Option<(Instant, StoreResult<()>)>>,
     /// Released when the store is dropped, after the last write.
     _lock: Option<File>,
 }
@@ -137,6 +141,7 @@ impl SqliteStore {
             writer: Arc::new(writer),
             readers,
             swept_to: Mutex::default(),
+            checked: Mutex::default(),
             _lock: lock,
         }))
     }

@@ -184,15 +184,7 @@ impl Sessions for SqliteStore {
         self.readers
             .ask(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
             .await?;
-        self.write_one(|connection| {
-            connection
-                .execute(
-                    "UPDATE meta SET value = value WHERE name = 'no such name'",
-                    [],
-                )
-                .map(drop)
-        })
-        .await
+        self.check_writing().await
     }
 }
 
@@ -244,11 +236,11 @@ fn open_or_find(
                      :attempt, :now + :step, :next_link, :now, min(:link, :end), min(:code, :end), :end)
              ON CONFLICT (scope) WHERE replaced_at IS NULL DO UPDATE SET
                  user_id = excluded.user_id, genuine = excluded.genuine, send_attempt = excluded.send_attempt,
-                 send_full_at = min(max(send_full_at, :now), :now + :period) + :step,
+                 send_full_at = iif(send_full_at > :now + :period, :now + :period, max(send_full_at, :now) + :step),
                  next_link = excluded.next_link,
                  link_expires_at = min(:link, expires_at), code_expires_at = min(:code, expires_at)
              WHERE excluded.send_attempt > session.send_attempt
-               AND min(max(send_full_at, :now), :now + :period) + :step <= :now + :period
+               AND (send_full_at > :now + :period OR max(send_full_at, :now) + :step <= :now + :period)
              RETURNING sid",
         )?
         .query_row(
@@ -320,10 +312,13 @@ fn count(
     let counted = connection
         .prepare_cached(
             "INSERT INTO bucket (key, full_at) VALUES (:key, :now + :step)
-             ON CONFLICT (key) DO UPDATE SET full_at = min(max(full_at, :now), :now + :period) + :step
-             WHERE min(max(full_at, :now), :now + :period) + :step <= :now + :period",
+             ON CONFLICT (key) DO UPDATE SET
+                 full_at = iif(full_at > :now + :period, :now + :period, max(full_at, :now) + :step)
+             WHERE full_at > :now + :period OR max(full_at, :now) + :step <= :now + :period",
         )?
-        .execute(named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period })?;
+        .execute(
+            named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period },
+        )?;
     if counted > 0 {
         return Ok(Ok(()));
     }
@@ -354,6 +349,13 @@ fn sweep(
     now: Timestamp,
     from: &[u8],
 ) -> rusqlite::Result<(usize, Vec<u8>)> {
+    // What was queued in the future was queued before the clock was set back.
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET due_at = ?1
+             WHERE finished_at IS NULL AND holder IS NULL AND due_at > ?1 AND queued_at > ?1",
+        )?
+        .execute([now.0])?;
     let sessions = connection
         .prepare_cached(
             "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",

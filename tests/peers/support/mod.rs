@@ -1,0 +1,10 @@
+//! What the tests share: the real program, and small peers for it.
+
+pub(crate) mod elsewhere;
+pub(crate) mod install;
+pub(crate) mod mails;
+pub(crate) mod server;
+#[path = "../../it/support/smtp.rs"]
+#[expect(dead_code, reason = "the other tests need the rest of it")]
+pub(crate) mod smtp;
+pub(crate) mod webdriver;
