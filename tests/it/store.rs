@@ -62,14 +62,14 @@ async fn what_is_over_is_swept_in_small_steps_and_what_lives_stays() {
         assert_eq!(app.post(REGISTER, &body).await.status, 200);
     }
     app.mails().await;
-    app.wait(Duration::from_secs(47 * 3600));
+    app.wait(Duration::from_hours(47));
     let living = app.post(REGISTER, &alice(1)).await.sid();
     app.wait(Duration::from_secs(3601));
     let now = app.clock.now();
 
     let step = app
         .store
-        .sweep(now.before(Duration::from_secs(24 * 3600)), now)
+        .sweep(now.before(Duration::from_hours(24)), now)
         .await
         .unwrap();
     assert!((1..=300).contains(&step), "{step} rows in one step");
