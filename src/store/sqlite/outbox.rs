@@ -25,7 +25,7 @@ impl Outbox for SqliteStore {
     ) -> StoreResult<Vec<Queued>> {
         let holder = holder.to_owned();
         self.writer
-            .run(Size::Many, move |connection| {
+            .run_patiently(Size::Many, move |connection| {
                 lease(connection, &holder, most, now, until).map(Verdict::Keep)
             })
             .await
@@ -49,7 +49,7 @@ impl Outbox for SqliteStore {
         due_at: Timestamp,
     ) -> StoreResult<bool> {
         let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
-        self.write_one(move |connection| {
+        self.write_patiently(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, state = 'queued', outcome = ?3, due_at = ?4
@@ -161,7 +161,7 @@ impl SqliteStore {
         now: Timestamp,
     ) -> StoreResult<bool> {
         let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
-        self.write_one(move |connection| {
+        self.write_patiently(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4

@@ -242,3 +242,26 @@ async fn a_stopped_writer_has_finished_what_waited() {
         Err(StoreError::Unavailable(_))
     ));
 }
+
+#[tokio::test]
+async fn patient_work_is_done_without_company_and_joins_what_can_not_wait() {
+    let disk = Disk::new("");
+    let insert = |id: i64| {
+        move |connection: &Connection| {
+            connection.execute("INSERT INTO item VALUES (?1, NULL)", [id])?;
+            Ok(Verdict::Keep(()))
+        }
+    };
+
+    disk.writer
+        .run_patiently(Size::One, insert(1))
+        .await
+        .unwrap();
+    let (patient, urgent) = tokio::join!(
+        disk.writer.run_patiently(Size::One, insert(2)),
+        disk.writer.run(Size::One, insert(3)),
+    );
+
+    assert_eq!((patient.is_ok(), urgent.is_ok()), (true, true));
+    assert_eq!(disk.ids(), [1, 2, 3]);
+}
