@@ -68,6 +68,8 @@ pub struct NewRequest {
     /// How often one session may send.
     pub(crate) session_rate: Rate,
     pub(crate) lifetimes: Lifetimes,
+    /// How long what the message holds works.
+    pub(crate) useful_for: Duration,
     pub(crate) now: Timestamp,
 }
 
@@ -199,6 +201,23 @@ pub struct Queued {
     pub session: Session,
 }
 
+/// What a worker leased.
+#[derive(Debug, Default)]
+pub struct Leased {
+    /// Messages to deliver.
+    pub ready: Vec<Queued>,
+    /// How many were dropped instead, because nobody needs them any more.
+    pub dropped: usize,
+}
+
+impl Leased {
+    /// Whether nothing was due.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.dropped == 0
+    }
+}
+
 /// A row of the outbox as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OutboxEntry {
@@ -232,24 +251,19 @@ pub struct Backlog {
 /// Messages on their way.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, ended or has
-    /// a newer attempt. Of parallel callers no two get the same message.
+    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, replaced or
+    /// over, or has a newer attempt. Of parallel callers no two get the same message.
     async fn lease(
         &self,
         holder: &str,
         most: u32,
         now: Timestamp,
         until: Timestamp,
-    ) -> StoreResult<Vec<Queued>>;
+    ) -> StoreResult<Leased>;
 
-    /// Records that the next hop has taken the message. `false` if `holder` has no lease on it any more.
-    async fn delivered(
-        &self,
-        id: i64,
-        holder: &str,
-        outcome: &str,
-        now: Timestamp,
-    ) -> StoreResult<bool>;
+    /// Records that the next hop has taken the message: a fact, whoever holds the lease by now. `false` if the message
+    /// was finished already.
+    async fn delivered(&self, id: i64, outcome: &str, now: Timestamp) -> StoreResult<bool>;
 
     /// Gives the lease back, to be tried again at `due_at`.
     async fn retry_at(
@@ -259,6 +273,9 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         outcome: &str,
         due_at: Timestamp,
     ) -> StoreResult<bool>;
+
+    /// Gives the lease back of a message that was not tried.
+    async fn give_back(&self, id: i64, holder: &str, now: Timestamp) -> StoreResult<bool>;
 
     /// Records that the message will never be delivered.
     async fn give_up(

@@ -55,12 +55,12 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns `connection` from now on.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    /// Starts the thread, which owns `connection` from now on; whether it `tidies` the database at its end.
+    pub(super) fn start(connection: Connection, tidies: bool) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE);
         let thread = thread::Builder::new()
             .name("threepid-writer".to_owned())
-            .spawn(move || write_all(&connection, &waiting))?;
+            .spawn(move || write_all(&connection, &waiting, tidies))?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
@@ -176,6 +176,10 @@ where
         let Some(work) = self.run.take() else {
             return false;
         };
+        // Whoever asked has gone and was told nothing: nothing is to be done.
+        if self.reply.is_closed() {
+            return false;
+        }
         let (result, keep) = match catch_unwind(AssertUnwindSafe(|| work(connection))) {
             Ok(Ok(Verdict::Keep(value))) => (Ok(value), true),
             Ok(Ok(Verdict::Undo(value))) => (Ok(value), false),
@@ -209,7 +213,7 @@ where
 }
 
 /// The thread's whole life.
-fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>) {
+fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>, tidies: bool) {
     while let Some(mut group) = gather(waiting) {
         let committed = write_group(connection, waiting, &mut group);
         if let Err(error) = &committed {
@@ -219,7 +223,9 @@ fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>) {
             member.answer(committed.clone());
         }
     }
-    let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+    if tidies {
+        let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+    }
 }
 
 /// Waits for work that can not wait, or until what can has waited long enough; `None` once the store is closed.
@@ -250,7 +256,10 @@ fn write_group(
     waiting: &Receiver<Box<dyn Member>>,
     group: &mut Vec<Box<dyn Member>>,
 ) -> StoreResult<()> {
-    execute(connection, "BEGIN IMMEDIATE")?;
+    // A transaction that an error left behind, if any.
+    roll_back(connection);
+    // Another process that holds the lock held all of us up: those who came meanwhile need not wait as long again.
+    execute(connection, "BEGIN IMMEDIATE").inspect_err(|_| group.extend(waiting.try_iter()))?;
     let began = Instant::now();
     let mut ran = 0;
     loop {
