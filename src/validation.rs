@@ -139,6 +139,17 @@ pub struct Settings {
     pub public_url: Url,
 }
 
+impl Settings {
+    /// How long what a mail holds works, the longer of both.
+    pub(crate) fn useful_for(&self) -> Duration {
+        if self.contents.has_link() {
+            self.lifetimes.link
+        } else {
+            self.lifetimes.code
+        }
+    }
+}
+
 /// The rules of both steps, and what they ask.
 pub struct Validation {
     pub(crate) settings: Settings,
@@ -190,6 +201,9 @@ impl Validation {
             )
             .await?;
         if let Some(met) = met {
+            if matches!(met, Requested::Repeated(_)) {
+                self.limiter.give_request_back(request.source);
+            }
             return self.opened(met);
         }
         let owner = self.directory.owner(&request.threepid).await?;
@@ -245,7 +259,8 @@ impl Validation {
             threepid: request.threepid,
             details: Details {
                 network: request.source.network(),
-                user_id: answer.user_id.clone(),
+                // A notice goes to somebody else: it names nobody.
+                user_id: answer.user_id.clone().filter(|_| answer.genuine),
             },
             user_id: answer.user_id,
             genuine: answer.genuine,
@@ -255,6 +270,7 @@ impl Validation {
             address_bucket: bucket,
             session_rate: self.settings.limits.per_session,
             lifetimes: self.settings.lifetimes,
+            useful_for: self.settings.useful_for(),
             now,
         })
     }
@@ -297,7 +313,7 @@ impl Validation {
         let now = self.clock.now();
         self.limiter.count_submission(source, now)?;
         let session = self.find_pair(sid, client_secret).await?;
-        if let Some(link) = Link::parse(token) {
+        if let Some(link) = Link::parse(token.trim()) {
             if link.verify(&self.keys) != Some(session.sid) {
                 return Err(Error::TokenIncorrect);
             }
