@@ -180,15 +180,14 @@ impl Deliveries {
         for queued in leased.ready {
             let id = queued.id;
             let free = !in_hand.contains(&id);
-            match free.then(|| InHand::take(queued, &self.in_hand)).flatten() {
-                Some(message) => batch.push(message),
+            if let Some(message) = free.then(|| InHand::take(queued, &self.in_hand)).flatten() {
+                batch.push(message);
+            } else {
                 // Its lease ran out, or it was given back this very moment: whoever has it settles it.
-                None => {
-                    let soon = now + IDLE_LOOK;
-                    self.store
-                        .retry_at(id, &self.holder, "in hand", soon)
-                        .await?;
-                }
+                let soon = now + IDLE_LOOK;
+                self.store
+                    .retry_at(id, &self.holder, "in hand", soon)
+                    .await?;
             }
         }
         Ok(Some(batch))
@@ -226,7 +225,7 @@ impl Deliveries {
     async fn deliver(&self, queued: &Queued) -> Ended {
         let now = self.clock.now();
         if now >= queued.useless_at {
-            return Ended::Failed("given up: the link would have run out".to_owned());
+            return Ended::Failed("given up: by now it would be useless".to_owned());
         }
         let message = match self.write(queued, now) {
             Ok(message) => message,

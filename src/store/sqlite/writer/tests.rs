@@ -285,6 +285,10 @@ async fn what_nobody_waits_for_any_more_is_not_done() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a refusal takes is the point"
+)]
 async fn a_lock_of_another_process_refuses_all_who_wait_at_once() {
     let disk = Disk::new("PRAGMA busy_timeout = 300");
     let other = Connection::open(&disk.path).unwrap();
