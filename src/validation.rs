@@ -17,7 +17,7 @@ use crate::{
     secret::{ClientSecret, SessionId},
     session::{self, Lifetimes, Proof, Purpose, Session, Shown},
     source::Source,
-    store::{Bucket, Claimed, Details, NewClaim, NewRequest, Requested, Store},
+    store::{Bucket, Claimed, Details, NewClaim, NewRequest, NewTry, Requested, Store},
     threepid::{Medium, Threepid},
 };
 
@@ -322,30 +322,42 @@ impl Validation {
         }
         session.check_code_open(now, self.settings.lifetimes.code_tries)?;
         let session = if session.validated_at.is_none() {
-            self.count_try(&session, now).await?
+            let is_right = self.code(&session)?.matches(token);
+            self.try_code(&session, is_right, now).await?
         } else {
             session
         };
-        let code = self.code(&session)?;
-        let shown = session.check_code(code.matches(token))?;
+        // Compared once more: in between, another request may have begun a newer attempt, or proved the address.
+        let shown = session.check_code(self.code(&session)?.matches(token))?;
         self.validate(session, shown, now).await
     }
 
-    /// Counted before it is compared, so that parallel guesses can not share one try.
-    async fn count_try(&self, session: &Session, now: Timestamp) -> Result<Session> {
-        let bucket = Bucket {
-            key: proof::bucket(self.keys.newest(), b't', &session.threepid),
-            rate: self.settings.limits.code_tries_per_address,
+    /// Counts the try, and validates if it was right, in one change: parallel guesses can not share one try, and nobody
+    /// learns of a guess that was not counted.
+    async fn try_code(&self, session: &Session, is_right: bool, now: Timestamp) -> Result<Session> {
+        let shown = NewTry {
+            sid: session.sid,
+            right_for: is_right.then_some(session.send_attempt),
+            address_bucket: Bucket {
+                key: proof::bucket(self.keys.newest(), b't', &session.threepid),
+                rate: self.settings.limits.code_tries_per_address,
+            },
+            code_tries: self.settings.lifetimes.code_tries,
+            now,
+            validated_until: now + self.settings.lifetimes.session,
         };
-        let tries = self.settings.lifetimes.code_tries;
-        match self
-            .store
-            .count_try(session.sid, bucket, tries, now)
-            .await?
-        {
+        match self.store.try_code(shown).await? {
             Ok(Some(counted)) => Ok(counted),
-            Ok(None) => Err(Error::SessionExpired),
+            Ok(None) => self.find_validated(session.sid, now).await,
             Err(wait) => Err(limited(wait)),
+        }
+    }
+
+    /// The session as another request, which was faster, left it.
+    async fn find_validated(&self, sid: SessionId, now: Timestamp) -> Result<Session> {
+        match self.store.find(sid).await? {
+            Some(session) if session.validated_at.is_some() && !session.is_over(now) => Ok(session),
+            _ => Err(Error::SessionExpired),
         }
     }
 
@@ -366,10 +378,7 @@ impl Validation {
             });
         }
         // Another request was faster, or the session ran out in between.
-        match self.store.find(session.sid).await? {
-            Some(session) if session.validated_at.is_some() && !session.is_over(now) => Ok(session),
-            _ => Err(Error::SessionExpired),
-        }
+        self.find_validated(session.sid, now).await
     }
 
     /// What a mailed link's page shows. Changes nothing.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -30,6 +30,10 @@ const BATCH: usize = 16;
 /// A mail about as long as ours.
 const MAIL: &str = include_str!("../../templates/pages/page.css");
 
+const VALIDATE: &str =
+    "UPDATE session SET tries = ?2, validated_at = ?3, expires_at = ?4 WHERE sid = ?1";
+const BUCKET: &str = "INSERT INTO bucket (key, full_at) VALUES (?1, ?2)";
+
 /// What a request changes.
 pub(crate) enum Change {
     /// `requestToken`: a session, a bucket and a message.
@@ -55,7 +59,7 @@ pub(crate) struct Piece {
 }
 
 /// Starts the writer and the senders; where to hand changes in.
-pub(crate) fn start(database: &Path, mails: Option<PathBuf>) -> Result<Sender<Piece>, Failure> {
+pub(crate) fn start(database: &Path, mails: Option<&Path>) -> Result<Sender<Piece>, Failure> {
     let connection = Connection::open(database)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8000;
@@ -63,11 +67,15 @@ pub(crate) fn start(database: &Path, mails: Option<PathBuf>) -> Result<Sender<Pi
     )?;
     let (queue, waiting) = channel();
     let outbox = Arc::new(Outbox::default());
-    if let Some(folder) = &mails {
+    if let Some(folder) = mails {
         fs::create_dir_all(folder)?;
     }
     for _ in 0..SENDERS {
-        let (outbox, queue, mails) = (Arc::clone(&outbox), queue.clone(), mails.clone());
+        let (outbox, queue, mails) = (
+            Arc::clone(&outbox),
+            queue.clone(),
+            mails.map(Path::to_owned),
+        );
         thread::spawn(move || while send_some(&outbox, &queue, mails.as_deref()).is_ok() {});
     }
     thread::spawn(move || {
@@ -129,13 +137,13 @@ fn write_all(
     waiting: &Receiver<Piece>,
     outbox: &Outbox,
 ) -> Result<(), Failure> {
-    let mut chance = Chance(u64::try_from(now_ms()?)?);
+    let mut random = Chance(u64::try_from(now_ms()?)?);
     let (mut done, mut messages) = (Vec::new(), Vec::new());
     while let Ok(first) = waiting.recv() {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut next = Some(first);
         while let Some(piece) = next {
-            let sid = apply(connection, &piece.change, &mut chance, &mut messages)?;
+            let sid = apply(connection, &piece.change, &mut random, &mut messages)?;
             done.push((piece.reply, sid));
             next = (done.len() < GROUP)
                 .then(|| waiting.try_recv().ok())
@@ -160,7 +168,7 @@ fn write_all(
 fn apply(
     connection: &Connection,
     change: &Change,
-    chance: &mut Chance,
+    random: &mut Chance,
     messages: &mut Vec<(i64, Sid)>,
 ) -> Result<Sid, Failure> {
     let now = now_ms()?;
@@ -169,25 +177,22 @@ fn apply(
             .prepare_cached(statement)
             .and_then(|mut prepared| prepared.execute(values))
     };
-    const VALIDATE: &str =
-        "UPDATE session SET tries = ?2, validated_at = ?3, expires_at = ?4 WHERE sid = ?1";
-    const BUCKET: &str = "INSERT INTO bucket (key, full_at) VALUES (?1, ?2)";
     match change {
         Change::Open {
             client_secret,
             email,
             send_attempt,
         } => {
-            let mut sid: Sid = chance.bytes();
+            let mut sid: Sid = random.bytes();
             sid[..4].copy_from_slice(&u32::try_from(now / 1000)?.to_be_bytes());
             open(
                 connection,
                 sid,
                 (client_secret, email, *send_attempt),
-                chance,
+                random,
                 now,
             )?;
-            run(BUCKET, params![chance.bytes::<16>(), now + 360_000])?;
+            run(BUCKET, params![random.bytes::<16>(), now + 360_000])?;
             messages.push((queue(connection, sid, *send_attempt, now)?, sid));
             return Ok(sid);
         }
@@ -196,7 +201,7 @@ fn apply(
         }
         Change::ByCode(sid) => {
             run(VALIDATE, params![sid, 1, now, now + 86_400_000])?;
-            run(BUCKET, params![chance.bytes::<16>(), now + 120_000])?;
+            run(BUCKET, params![random.bytes::<16>(), now + 120_000])?;
         }
         Change::Lease(ids) => {
             for id in ids {
@@ -224,10 +229,10 @@ fn open(
     connection: &Connection,
     sid: Sid,
     (client_secret, email, send_attempt): (&str, &str, i64),
-    chance: &mut Chance,
+    random: &mut Chance,
     now: i64,
 ) -> rusqlite::Result<usize> {
-    let mut hash: [u8; 32] = chance.bytes();
+    let mut hash: [u8; 32] = random.bytes();
     hash[0] = client_secret.as_bytes()[0];
     connection
         .prepare_cached(
@@ -237,7 +242,7 @@ fn open(
         )?
         .execute(params![
             sid,
-            chance.bytes::<16>(),
+            random.bytes::<16>(),
             b"fill",
             hash,
             email,

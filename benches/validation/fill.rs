@@ -77,7 +77,7 @@ pub(crate) fn now_ms() -> Result<i64, Failure> {
     Ok(i64::try_from(since.as_millis())?)
 }
 
-/// Quick bytes that look random (SplitMix64).
+/// Quick bytes that look random (`SplitMix64`).
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {

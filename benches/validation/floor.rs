@@ -46,7 +46,7 @@ pub(crate) fn become_server(arguments: &[String]) -> Result<(), Failure> {
         let router = match kind.as_str() {
             "bare" => bare(),
             "commits" => committing(&folder, None)?,
-            "commits-mail" => committing(&folder, Some(folder.join("mails")))?,
+            "commits-mail" => committing(&folder, Some(&folder.join("mails")))?,
             "check" => checking(&folder).await?,
             _ => return Err("no such server".into()),
         };
@@ -127,7 +127,7 @@ impl Shared {
 
 /// Commits each request durably, in groups, and afterwards the lease and the record of its mail, in groups as well.
 /// Derives, renders, limits and decides nothing. With a folder it writes a file for each mail, as `file:` does.
-fn committing(folder: &Path, mails: Option<PathBuf>) -> Result<Router, Failure> {
+fn committing(folder: &Path, mails: Option<&Path>) -> Result<Router, Failure> {
     let database: Arc<Path> = folder.join("threepid.db").into();
     let queue = commits::start(&database, mails)?;
     let router = routes(

@@ -19,6 +19,7 @@ mod measure;
 mod relay;
 mod report;
 mod server;
+mod sessions;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,14 +48,14 @@ const FEW: usize = 1000;
 const QUICK: Plan = Plan {
     runs: 1,
     many: 50_000,
-    loads: [(1, 100), (16, 1000), (64, 2000)],
+    loads: [(1, 200), (16, 1000), (64, 2000)],
     command: "cargo bench --bench validation",
     only: None,
 };
 const FULL: Plan = Plan {
     runs: 5,
     many: 1_000_000,
-    loads: [(1, 500), (16, 4000), (64, 8000)],
+    loads: [(1, 1000), (16, 4000), (64, 8000)],
     command: "cargo bench --bench validation -- --full",
     only: None,
 };

@@ -1,14 +1,13 @@
 //! Which servers are measured with which requests, in which order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use mail_parser::MessageParser;
 use serde_json::Value;
 
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     load::{self, Outcome, count, post},
     relay::{self, Manner},
     server::{self, Server},
+    sessions::{Session, read_tokens},
 };
 
 /// What the slow relay thinks about each mail.
@@ -92,25 +92,19 @@ struct Bench<'a> {
     asked: usize,
 }
 
-/// A session that was asked for, and how to prove its address.
-struct Session {
-    email: String,
-    client_secret: String,
-    sid: String,
-    link: String,
-    code: String,
-}
-
 /// Measures all of it, the runs in turns.
 pub(crate) async fn all(plan: &Plan, folder: &Path) -> Result<Measured, Failure> {
+    // It takes its time to make.
+    let many = if plan.measures(Subject::FileMany) {
+        plan.many
+    } else {
+        0
+    };
     let mut bench = Bench {
         plan,
         folder,
         few: fill::database(&folder.join("few"), FEW)?,
-        many: fill::database(
-            &folder.join("many"),
-            if plan.only.is_some() { FEW } else { plan.many },
-        )?,
+        many: fill::database(&folder.join("many"), many)?,
         slow: relay::start(Manner::Slow(RELAY_DELAY))?,
         refusing: relay::start(Manner::Refusing)?,
         measured: Measured::default(),
@@ -118,11 +112,7 @@ pub(crate) async fn all(plan: &Plan, folder: &Path) -> Result<Measured, Failure>
     };
     for run in 1..=plan.runs {
         for subject in SUBJECTS {
-            if plan
-                .only
-                .as_ref()
-                .is_some_and(|only| *only != format!("{subject:?}"))
-            {
+            if !plan.measures(subject) {
                 continue;
             }
             eprintln!("run {run} of {}: {subject:?}", plan.runs);
@@ -130,6 +120,13 @@ pub(crate) async fn all(plan: &Plan, folder: &Path) -> Result<Measured, Failure>
         }
     }
     Ok(bench.measured)
+}
+
+impl Plan {
+    fn measures(&self, subject: Subject) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|only| *only == format!("{subject:?}"))
+    }
 }
 
 impl Bench<'_> {
@@ -165,7 +162,7 @@ impl Bench<'_> {
                 concurrency,
                 subject,
                 &outcome,
-                after - before,
+                after.saturating_sub(before),
             );
             if subject.takes_tokens() {
                 read_tokens(&data.path().join("mails"), &mut sessions)?;
@@ -278,7 +275,13 @@ impl Bench<'_> {
             let before = server.cpu()?;
             let outcome = load::run(server.address, requests, concurrency).await?;
             let after = server.settle().await?;
-            self.note(operation, concurrency, subject, &outcome, after - before);
+            self.note(
+                operation,
+                concurrency,
+                subject,
+                &outcome,
+                after.saturating_sub(before),
+            );
         }
         Ok(())
     }
@@ -312,7 +315,7 @@ impl Bench<'_> {
             concurrency,
             subject,
             &outcome,
-            after - before,
+            after.saturating_sub(before),
         );
         Ok(())
     }
@@ -345,65 +348,11 @@ impl Subject {
     }
 }
 
-impl Session {
-    fn new(number: usize) -> Self {
-        Self {
-            email: format!("someone{number:07}@example.org"),
-            client_secret: format!("benchmark.secret.{number:07}"),
-            sid: String::new(),
-            link: String::new(),
-            code: "12345678".to_owned(),
-        }
-    }
-}
-
 /// This program as one of its own servers.
 fn own(kind: &str, data: &Path) -> impl FnOnce(std::net::SocketAddr) -> Result<Command, Failure> {
     move |address| {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([BECOME, kind, &address.to_string()]).arg(data);
         Ok(command)
-    }
-}
-
-/// Reads links and codes as people do: in the mails. Those who send none keep what they have.
-fn read_tokens(mails: &Path, sessions: &mut [Session]) -> Result<(), Failure> {
-    if !mails.exists() {
-        return Ok(());
-    }
-    let mut waiting: HashMap<String, &mut Session> = sessions
-        .iter_mut()
-        .map(|session| (session.email.clone(), session))
-        .collect();
-    for file in fs::read_dir(mails)? {
-        let path = file?.path();
-        let bytes = fs::read(&path)?;
-        let mail = MessageParser::default().parse(&bytes).ok_or("no mail")?;
-        let to = mail
-            .to()
-            .and_then(|to| to.first()?.address())
-            .ok_or("no recipient")?;
-        if let Some(session) = waiting.remove(to) {
-            let text = mail.body_text(0).ok_or("no text")?;
-            let (_, rest) = text.split_once("/_threepid/link/").ok_or("no link")?;
-            session.link = rest
-                .chars()
-                .take_while(|letter| !letter.is_whitespace())
-                .collect();
-            let is_code =
-                |line: &&str| line.len() >= 8 && line.chars().all(|letter| letter.is_ascii_digit());
-            session.code = text
-                .lines()
-                .map(str::trim)
-                .find(is_code)
-                .ok_or("no code")?
-                .to_owned();
-        }
-        fs::remove_file(path)?;
-    }
-    if waiting.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} mails were not written in time", waiting.len()).into())
     }
 }

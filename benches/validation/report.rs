@@ -56,7 +56,7 @@ impl Report<'_> {
             "| Operation | Connections | Server | Requests/s | p50 ms | p99 ms | CPU µs each |"
         );
         println!("|---|---:|---|---:|---:|---:|---:|");
-        for ((operation, concurrency, subject), _) in &self.measured.figures {
+        for (operation, concurrency, subject) in self.measured.figures.keys() {
             let Some(figure) = self.median(*operation, *concurrency, *subject) else {
                 continue;
             };
@@ -91,27 +91,33 @@ impl Report<'_> {
         println!("|---|---:|---:|---:|---:|---:|");
         for (operation, name) in OPERATIONS {
             for (concurrency, _) in self.plan.loads {
-                // With the same work: `file:` against a floor that writes files too.
-                let floor = if operation == Operation::Request {
-                    Subject::CommitsMail
-                } else {
-                    Subject::Commits
-                };
-                let [Some(floor), Some(ours), Some(many)] =
-                    [floor, Subject::File, Subject::FileMany]
-                        .map(|subject| self.median(operation, concurrency, subject))
-                else {
-                    continue;
-                };
-                println!(
-                    "| {name} | {concurrency} | {} | {} | {} | {} |",
-                    met(floor.rate / ours.rate, COST),
-                    met(ours.cpu_us / floor.cpu_us, COST),
-                    met(many.p50_ms / ours.p50_ms, GROWTH),
-                    met(many.p99_ms / ours.p99_ms, GROWTH),
-                );
+                self.cost(name, operation, concurrency);
             }
         }
+    }
+
+    /// One line of it. Each of ours is held against the floor that does the same: mails that are kept in memory cost
+    /// no more than a line, files are written and synced.
+    fn cost(&self, name: &str, operation: Operation, concurrency: usize) {
+        let of = |subject| self.median(operation, concurrency, subject);
+        let ratios = |ours: &Figure, floor: &Figure| {
+            let rate = met(floor.rate / ours.rate, COST);
+            format!("{rate} | {}", met(ours.cpu_us / floor.cpu_us, COST))
+        };
+        if let (Some(ours), Some(floor)) = (of(Subject::Capture), of(Subject::Commits)) {
+            let ratios = ratios(&ours, &floor);
+            println!("| {name}, `capture` | {concurrency} | {ratios} | | |");
+        }
+        let floor = of(Subject::CommitsMail).or_else(|| of(Subject::Commits));
+        let (Some(ours), Some(floor)) = (of(Subject::File), floor) else {
+            return;
+        };
+        let growth = of(Subject::FileMany).map_or(" | ".to_owned(), |many| {
+            let p50 = met(many.p50_ms / ours.p50_ms, GROWTH);
+            format!("{p50} | {}", met(many.p99_ms / ours.p99_ms, GROWTH))
+        });
+        let ratios = ratios(&ours, &floor);
+        println!("| {name}, `file:` | {concurrency} | {ratios} | {growth} |");
     }
 
     /// The aims that hold for the server as a whole.

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// The longest that a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The longest that a server may go on working after the load.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// A running server; it is killed when it is dropped.
 pub(crate) struct Server {
@@ -100,7 +100,7 @@ impl Server {
         loop {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let after = self.cpu()?;
-            if after - before <= TICK || began.elapsed() > SETTLE_LIMIT {
+            if after.saturating_sub(before) <= TICK || began.elapsed() > SETTLE_LIMIT {
                 return Ok(after);
             }
             before = after;

@@ -121,6 +121,21 @@ pub struct NewClaim {
     pub(crate) now: Timestamp,
 }
 
+/// A code that was shown for a pending session.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTry {
+    pub(crate) sid: SessionId,
+    /// The attempt whose code it is; `None` if it is wrong.
+    pub(crate) right_for: Option<i64>,
+    /// The bucket of tries at the address.
+    pub(crate) address_bucket: Bucket,
+    /// How many tries one session has.
+    pub(crate) code_tries: u32,
+    pub(crate) now: Timestamp,
+    /// How long the session lives once it is validated.
+    pub(crate) validated_until: Timestamp,
+}
+
 /// Validation sessions.
 #[async_trait]
 pub trait Sessions: fmt::Debug + Send + Sync {
@@ -143,17 +158,12 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// The session of this name, over or not.
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>>;
 
-    /// Counts one try at the session's code, and one at its address, and returns the session with that try counted.
+    /// Counts one try at the session's code, and one at its address, and returns the session with that try counted; in
+    /// the same change a right one validates the session, as [`Sessions::mark_validated`] does.
     ///
     /// Of parallel callers no two see the same count. `Err` in the result is the address's limit; `None` if the code
     /// can not be tried any more.
-    async fn count_try(
-        &self,
-        sid: SessionId,
-        bucket: Bucket,
-        code_tries: u32,
-        now: Timestamp,
-    ) -> StoreResult<Result<Option<Session>, Duration>>;
+    async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>>;
 
     /// Marks a pending session validated and starts its life once more. `false` if it was not pending.
     async fn mark_validated(

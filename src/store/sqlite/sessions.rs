@@ -15,7 +15,7 @@ use crate::{
     rate::SET_BACK,
     secret::SessionId,
     session::Session,
-    store::{Bucket, Claimed, NewClaim, NewRequest, Requested, Sessions, StoreResult},
+    store::{Bucket, Claimed, NewClaim, NewRequest, NewTry, Requested, Sessions, StoreResult},
 };
 
 #[async_trait]
@@ -61,26 +61,12 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn count_try(
-        &self,
-        sid: SessionId,
-        bucket: Bucket,
-        code_tries: u32,
-        now: Timestamp,
-    ) -> StoreResult<Result<Option<Session>, Duration>> {
+    async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>> {
         self.writer
             .run(Size::Many, move |connection| {
-                let counted = connection
-                    .prepare_cached(&format!(
-                        "UPDATE session SET tries = tries + 1
-                         WHERE sid = ?1 AND tries < ?2 AND code_expires_at > ?3 AND expires_at > ?3
-                           AND validated_at IS NULL
-                         RETURNING {SESSION}"
-                    ))?
-                    .query_row(params![sid.as_bytes(), code_tries, now.0], row::session)
-                    .optional()?;
+                let counted = count_try(connection, &shown)?;
                 if counted.is_some()
-                    && let Err(wait) = count(connection, bucket, now)?
+                    && let Err(wait) = count(connection, shown.address_bucket, shown.now)?
                 {
                     return Ok(Verdict::Undo(Err(wait)));
                 }
@@ -179,6 +165,27 @@ fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Sess
     connection
         .prepare_cached(&format!("SELECT {SESSION} FROM session WHERE sid = ?1"))?
         .query_row([sid.as_bytes()], row::session)
+        .optional()
+}
+
+/// Counts a try at a session's code; a right one validates the session.
+fn count_try(connection: &Connection, shown: &NewTry) -> rusqlite::Result<Option<Session>> {
+    connection
+        .prepare_cached(&format!(
+            "UPDATE session SET tries = tries + 1,
+                 validated_at = CASE WHEN genuine = 1 AND send_attempt = :right_for THEN :now END,
+                 expires_at = CASE WHEN genuine = 1 AND send_attempt = :right_for THEN :until ELSE expires_at END
+             WHERE sid = :sid AND tries < :tries AND code_expires_at > :now AND expires_at > :now
+               AND validated_at IS NULL
+             RETURNING {SESSION}"
+        ))?
+        .query_row(
+            named_params! {
+                ":sid": shown.sid.as_bytes(), ":right_for": shown.right_for, ":tries": shown.code_tries,
+                ":now": shown.now.0, ":until": shown.validated_until.0,
+            },
+            row::session,
+        )
         .optional()
 }
 
