@@ -322,22 +322,26 @@ impl Validation {
         }
         session.check_code_open(now, self.settings.lifetimes.code_tries)?;
         let session = if session.validated_at.is_none() {
-            let is_right = self.code(&session)?.matches(token);
-            self.try_code(&session, is_right, now).await?
+            self.try_code(&session, token, now).await?
         } else {
             session
         };
-        // Compared once more: in between, another request may have begun a newer attempt, or proved the address.
         let shown = session.check_code(self.code(&session)?.matches(token))?;
         self.validate(session, shown, now).await
     }
 
-    /// Counts the try, and validates if it was right, in one change: parallel guesses can not share one try, and nobody
-    /// learns of a guess that was not counted.
-    async fn try_code(&self, session: &Session, is_right: bool, now: Timestamp) -> Result<Session> {
+    /// Counted before it is compared, so that parallel guesses can not share one try; and both in one commit.
+    async fn try_code(&self, session: &Session, token: &str, now: Timestamp) -> Result<Session> {
+        let (keys, token) = (Arc::clone(&self.keys), token.to_owned());
         let shown = NewTry {
             sid: session.sid,
-            right_for: is_right.then_some(session.send_attempt),
+            is_right: Box::new(move |session| {
+                let code = |key| Code::derive(key, session.sid, session.send_attempt);
+                let is_right = keys
+                    .find(session.key_id)
+                    .is_some_and(|key| code(key).matches(&token));
+                session.check_code(is_right).is_ok()
+            }),
             address_bucket: Bucket {
                 key: proof::bucket(self.keys.newest(), b't', &session.threepid),
                 rate: self.settings.limits.code_tries_per_address,

@@ -121,12 +121,13 @@ pub struct NewClaim {
     pub(crate) now: Timestamp,
 }
 
+/// Whether the code that was shown is the session's, asked once the try is counted.
+pub(crate) type IsRight = Box<dyn FnOnce(&Session) -> bool + Send>;
+
 /// A code that was shown for a pending session.
-#[derive(Clone, Copy, Debug)]
 pub struct NewTry {
     pub(crate) sid: SessionId,
-    /// The attempt whose code it is; `None` if it is wrong.
-    pub(crate) right_for: Option<i64>,
+    pub(crate) is_right: IsRight,
     /// The bucket of tries at the address.
     pub(crate) address_bucket: Bucket,
     /// How many tries one session has.
@@ -134,6 +135,12 @@ pub struct NewTry {
     pub(crate) now: Timestamp,
     /// How long the session lives once it is validated.
     pub(crate) validated_until: Timestamp,
+}
+
+impl fmt::Debug for NewTry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "NewTry({})", self.sid)
+    }
 }
 
 /// Validation sessions.
@@ -158,8 +165,8 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// The session of this name, over or not.
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>>;
 
-    /// Counts one try at the session's code, and one at its address, and returns the session with that try counted; in
-    /// the same change a right one validates the session, as [`Sessions::mark_validated`] does.
+    /// Counts one try at the session's code, and one at its address; then asks whether it is right, and validates the
+    /// session if so: all in one durable transaction. The session as it is afterwards.
     ///
     /// Of parallel callers no two see the same count. `Err` in the result is the address's limit; `None` if the code
     /// can not be tried any more.

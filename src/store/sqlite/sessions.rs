@@ -64,13 +64,17 @@ impl Sessions for SqliteStore {
     async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>> {
         self.writer
             .run(Size::Many, move |connection| {
-                let counted = count_try(connection, &shown)?;
-                if counted.is_some()
-                    && let Err(wait) = count(connection, shown.address_bucket, shown.now)?
-                {
+                let Some(session) = count_try(connection, &shown)? else {
+                    return Ok(Verdict::Keep(Ok(None)));
+                };
+                if let Err(wait) = count(connection, shown.address_bucket, shown.now)? {
                     return Ok(Verdict::Undo(Err(wait)));
                 }
-                Ok(Verdict::Keep(Ok(counted)))
+                if !(shown.is_right)(&session) {
+                    return Ok(Verdict::Keep(Ok(Some(session))));
+                }
+                mark_validated(connection, shown.sid, shown.now, shown.validated_until)?;
+                Ok(Verdict::Keep(Ok(find(connection, shown.sid)?)))
             })
             .await
     }
@@ -81,16 +85,8 @@ impl Sessions for SqliteStore {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> StoreResult<bool> {
-        self.write_one(move |connection| {
-            let marked = connection
-                .prepare_cached(
-                    "UPDATE session SET validated_at = ?2, expires_at = ?3
-                     WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
-                )?
-                .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
-            Ok(marked > 0)
-        })
-        .await
+        self.write_one(move |connection| mark_validated(connection, sid, now, expires_at))
+            .await
     }
 
     async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed> {
@@ -168,25 +164,34 @@ fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Sess
         .optional()
 }
 
-/// Counts a try at a session's code; a right one validates the session.
+/// Counts a try at a session's code; the session with that try counted.
 fn count_try(connection: &Connection, shown: &NewTry) -> rusqlite::Result<Option<Session>> {
     connection
         .prepare_cached(&format!(
-            "UPDATE session SET tries = tries + 1,
-                 validated_at = CASE WHEN genuine = 1 AND send_attempt = :right_for THEN :now END,
-                 expires_at = CASE WHEN genuine = 1 AND send_attempt = :right_for THEN :until ELSE expires_at END
-             WHERE sid = :sid AND tries < :tries AND code_expires_at > :now AND expires_at > :now
-               AND validated_at IS NULL
+            "UPDATE session SET tries = tries + 1
+             WHERE sid = ?1 AND tries < ?2 AND code_expires_at > ?3 AND expires_at > ?3 AND validated_at IS NULL
              RETURNING {SESSION}"
         ))?
         .query_row(
-            named_params! {
-                ":sid": shown.sid.as_bytes(), ":right_for": shown.right_for, ":tries": shown.code_tries,
-                ":now": shown.now.0, ":until": shown.validated_until.0,
-            },
+            params![shown.sid.as_bytes(), shown.code_tries, shown.now.0],
             row::session,
         )
         .optional()
+}
+
+fn mark_validated(
+    connection: &Connection,
+    sid: SessionId,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> rusqlite::Result<bool> {
+    let marked = connection
+        .prepare_cached(
+            "UPDATE session SET validated_at = ?2, expires_at = ?3
+             WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
+        )?
+        .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
+    Ok(marked > 0)
 }
 
 /// The whole transaction of a `requestToken`.
