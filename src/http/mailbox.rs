@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use url::Host;
 
 use super::{App, pages, peer::Peer};
-use crate::{courier::capture::Captured, error::Error};
+use crate::{courier::capture::Captured, error::Error, loopback::is_loopback_host};
 
 /// `GET /_threepid/mailbox`, `GET` and `DELETE /_threepid/mailbox/messages`: 404 unless mails are captured, and for
 /// whoever is not on this machine.
@@ -70,18 +71,10 @@ fn has_local_host(headers: &HeaderMap, uri: &Uri) -> bool {
     ) else {
         return false;
     };
-    let absolute = uri.host().is_none_or(is_loopback_name);
+    let is_local = |host: &str| Host::parse(host).is_ok_and(|host| is_loopback_host(&host));
+    let absolute = uri.host().is_none_or(is_local);
     let authority = host.parse::<Authority>();
-    absolute && authority.is_ok_and(|authority| is_loopback_name(authority.host()))
-}
-
-/// `localhost`, or a loopback address written as such.
-fn is_loopback_name(host: &str) -> bool {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || literal
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
+    absolute && authority.is_ok_and(|authority| is_local(authority.host()))
 }
 
 fn was_forwarded(headers: &HeaderMap) -> bool {

@@ -11,7 +11,7 @@ use axum::{
 };
 use ipnet::IpNet;
 
-use crate::source::Source;
+use crate::{loopback::is_loopback, source::Source};
 
 /// The other end of a connection, as an extension of each of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Peer {
     /// Whether it is this machine, over TCP.
     #[must_use]
     pub fn is_loopback(self) -> bool {
-        matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_loopback())
+        matches!(self, Self::Tcp(address) if is_loopback(address.ip()))
     }
 }
 
