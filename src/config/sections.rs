@@ -169,6 +169,7 @@ pub(crate) struct Email {
     pub(crate) ca_files: List<PathBuf>,
     pub(crate) hello_name: Option<String>,
     pub(crate) phase_timeout: Span,
+    pub(crate) body_timeout: Span,
     pub(crate) workers: usize,
 }
 
@@ -191,6 +192,7 @@ impl Default for Email {
             ca_files: List::default(),
             hello_name: None,
             phase_timeout: Span(Duration::from_secs(30)),
+            body_timeout: Span(Duration::from_mins(10)),
             workers: 4,
         }
     }

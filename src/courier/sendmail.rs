@@ -28,12 +28,12 @@ pub(super) struct Sendmail {
 }
 
 impl Sendmail {
-    /// A run of `program` takes as long as handing over a body does: twice `phase_timeout`.
-    pub(super) fn new(from: Mailbox, program: PathBuf, phase_timeout: Duration) -> Self {
+    /// Runs `program`, each time for no longer than `limit`.
+    pub(super) fn new(from: Mailbox, program: PathBuf, limit: Duration) -> Self {
         Self {
             from,
             program,
-            limit: phase_timeout * 2,
+            limit,
         }
     }
 
@@ -122,12 +122,12 @@ mod tests {
     use crate::clock::Timestamp;
 
     /// A `sendmail` that does what `script` says, in a folder of its own.
-    fn sendmail(folder: &Path, script: &str, phase_timeout: Duration) -> Sendmail {
+    fn sendmail(folder: &Path, script: &str, limit: Duration) -> Sendmail {
         let program = folder.join("sendmail");
         let script = format!("#!/bin/sh\ncd {}\n{script}\n", folder.display());
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        Sendmail::new("-x@example.org".parse().unwrap(), program, phase_timeout)
+        Sendmail::new("-x@example.org".parse().unwrap(), program, limit)
     }
 
     async fn deliver(sendmail: &Sendmail) -> Result<String, DeliveryError> {
