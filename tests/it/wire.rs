@@ -1,6 +1,9 @@
 //! What holds for every answer: CORS, unknown paths, odd bodies, monitoring, the mailbox's guard.
 
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{Request, Version},
+};
 use serde_json::json;
 
 use crate::support::app::*;
@@ -265,6 +268,19 @@ async fn the_mailbox_is_for_this_machine_alone() {
     assert_eq!(public.status, 404, "the public URL is not this machine's");
 }
 
+        ("127.0.0.1:1", "localhost", Some(("x-real-ip", "192.0.2.1"))),
+        ("127.0.0.1:1", "localhost", Some(("true-client-ip", "::1"))),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("cf-connecting-ip", "::1")),
+        ),
+        ("127.0.0.1:1", "localhost", Some(("x-client-ip", "::1"))),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("x-cluster-client-ip", "::1")),
+        ),
 #[tokio::test]
 async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
     let app = TestApp::new();
@@ -278,6 +294,24 @@ async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
             .header("host", "localhost")
             .body(Body::empty())
             .unwrap()
+#[tokio::test]
+async fn the_mailbox_is_not_for_a_proxy_that_shows_itself_by_an_old_version_alone() {
+    let app = TestApp::new();
+    let internal = app.threepid.internal_router();
+    for (version, status) in [
+        (Version::HTTP_09, 404),
+        (Version::HTTP_10, 404),
+        (Version::HTTP_11, 200),
+    ] {
+        let request = Request::get("/_threepid/mailbox/messages")
+            .header("host", "127.0.0.1:8090")
+            .version(version)
+            .body(Body::empty());
+        let answer = send(&internal, "127.0.0.1:1", request.unwrap()).await;
+        assert_eq!(answer.status, status, "{version:?}");
+    }
+}
+
     };
     let page = send(
         &internal,
