@@ -105,7 +105,9 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
         .route("/_matrix", any(unrecognized))
         .route("/_matrix/{*rest}", any(unrecognized));
     let unknown = with_cors(unknown.layer(middleware::map_response(respond::in_client_words)));
-    let mut router = Router::new().merge(unknown).merge(monitoring::routes());
+    let mut router = Router::new()
+        .merge(unknown)
+        .merge(monitoring::public_routes());
     if with_mailbox {
         router = router.merge(mailbox::routes());
     }
@@ -118,7 +120,7 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
 
 /// What is served on the internal listener alone.
 pub(crate) fn internal(app: &App) -> Router {
-    let router = monitoring::routes()
+    let router = monitoring::internal_routes()
         .merge(mailbox::routes())
         .fallback(unrecognized)
         .method_not_allowed_fallback(method_not_allowed)

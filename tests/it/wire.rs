@@ -202,12 +202,25 @@ async fn monitoring_tells_that_the_server_works() {
         json!({ "status": "ok" })
     );
     app.post(REGISTER, &alice(1)).await;
-    let ready = app.get("/_threepid/health/ready", &[]).await;
+    let request = Request::get("/_threepid/health/ready").body(Body::empty());
+    let internal = app.threepid.internal_router();
+    let ready = send(&internal, "127.0.0.1:1", request.unwrap()).await;
     assert_eq!(
         (ready.status.as_u16(), &ready.json()["outbox"]["waiting"]),
         (200, &json!(1))
     );
     assert_eq!(ready.json()["relay"], json!({ "failing_since": null }));
+}
+
+#[tokio::test]
+async fn the_public_learns_from_monitoring_only_that_the_server_works() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let ready = app.get("/_threepid/health/ready", &[]).await;
+    assert_eq!(
+        (ready.status.as_u16(), ready.json()),
+        (200, json!({ "status": "ok" }))
+    );
 }
 
 #[tokio::test]
@@ -255,19 +268,6 @@ async fn the_mailbox_is_for_this_machine_alone() {
             Some(("forwarded", "for=192.0.2.1")),
         ),
         ("127.0.0.1:1", "localhost", Some(("via", "1.1 proxy"))),
-    ] {
-        assert_eq!(
-            ask(from, host, extra).await.status,
-            404,
-            "{from} {host} {extra:?}"
-        );
-    }
-    let public = app
-        .bare("GET", "/_threepid/mailbox", &[("host", "localhost")])
-        .await;
-    assert_eq!(public.status, 404, "the public URL is not this machine's");
-}
-
         ("127.0.0.1:1", "localhost", Some(("x-real-ip", "192.0.2.1"))),
         ("127.0.0.1:1", "localhost", Some(("true-client-ip", "::1"))),
         (
@@ -281,19 +281,19 @@ async fn the_mailbox_is_for_this_machine_alone() {
             "localhost",
             Some(("x-cluster-client-ip", "::1")),
         ),
-#[tokio::test]
-async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
-    let app = TestApp::new();
-    app.post(REGISTER, &alice(1)).await;
-    app.threepid.deliver_due().await.unwrap();
-    let internal = app.threepid.internal_router();
-    let request = |method: &str, path: &str| {
-        Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Body::empty())
-            .unwrap()
+    ] {
+        assert_eq!(
+            ask(from, host, extra).await.status,
+            404,
+            "{from} {host} {extra:?}"
+        );
+    }
+    let public = app
+        .bare("GET", "/_threepid/mailbox", &[("host", "localhost")])
+        .await;
+    assert_eq!(public.status, 404, "the public URL is not this machine's");
+}
+
 #[tokio::test]
 async fn the_mailbox_is_not_for_a_proxy_that_shows_itself_by_an_old_version_alone() {
     let app = TestApp::new();
@@ -312,6 +312,19 @@ async fn the_mailbox_is_not_for_a_proxy_that_shows_itself_by_an_old_version_alon
     }
 }
 
+#[tokio::test]
+async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    app.threepid.deliver_due().await.unwrap();
+    let internal = app.threepid.internal_router();
+    let request = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .body(Body::empty())
+            .unwrap()
     };
     let page = send(
         &internal,
