@@ -79,6 +79,8 @@ async fn unknown_paths_and_methods_are_unrecognized() {
         assert_eq!(answer.header("content-type"), "application/json");
     }
     assert_eq!(app.bare("GET", REGISTER, &[]).await.header("allow"), "POST");
+    let wrong = app.bare("DELETE", SUBMIT, &[]).await;
+    assert_eq!(wrong.header("allow"), "GET,HEAD,POST");
 }
 
 #[tokio::test]
