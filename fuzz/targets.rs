@@ -22,7 +22,7 @@ pub(super) fn address(text: &str) {
     assert!(
         !address
             .chars()
-            .any(|letter| letter.is_control() || letter.is_whitespace()),
+            .any(|letter| letter.is_control() || letter.is_whitespace() || "%!".contains(letter)),
         "{address:?}"
     );
     assert!(

@@ -15,6 +15,7 @@ use crate::{
     http::{self, App, peer::TrustedProxies},
     keys::Keyring,
     limits::{self, Limiter},
+    loopback::is_loopback_url,
     next_link::NextLinkPolicy,
     outbox::{Deliveries, Letterhead},
     policy,
@@ -282,11 +283,8 @@ impl Threepid {
 
     /// All that is served to the public. The mailbox page is on it only while the public URL is this machine's own.
     pub fn router(&self) -> Router {
-        let host = self.app.validation.settings.public_url.host();
-        http::public(
-            &self.app,
-            self.app.mailbox.is_some() && host.is_some_and(|host| is_loopback(&host)),
-        )
+        let is_for_this_machine = is_loopback_url(&self.app.validation.settings.public_url);
+        http::public(&self.app, self.app.mailbox.is_some() && is_for_this_machine)
     }
 
     /// What is served on the internal listener alone.
@@ -399,15 +397,5 @@ impl Background {
         tokio::time::timeout(deadline, self.tasks.wait())
             .await
             .is_ok()
-    }
-}
-
-fn is_loopback(host: &url::Host<&str>) -> bool {
-    match host {
-        url::Host::Domain(name) => *name == "localhost",
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => std::net::IpAddr::from(*address)
-            .to_canonical()
-            .is_loopback(),
     }
 }

@@ -85,7 +85,8 @@ fn read(path: &Path) -> Result<Option<Keyring>, String> {
 }
 
 /// Makes the file, and its folder for its owner alone. Written beside its place and moved there whole: a crash leaves
-/// no half a key.
+/// no half a key, and what such a crash left behind is removed first. Whatever else appears there, a symbolic link say,
+/// gets no key: the file is new, and so is its mode.
 fn create(path: &Path) -> Result<Keyring, String> {
     let text = Keyring::generate_file();
     let beside = path.with_extension("new");
@@ -98,10 +99,13 @@ fn create(path: &Path) -> Result<Keyring, String> {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&beside)?;
         file.write_all(text.as_bytes())?;
@@ -117,7 +121,7 @@ fn create(path: &Path) -> Result<Keyring, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
     use crate::store::sqlite::Role;
@@ -161,6 +165,27 @@ mod tests {
 
         let mode = fs::metadata(&folder).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_written_to_no_file_that_was_there_before() {
+        for plant in [
+            |_: &Path, beside: &Path| fs::write(beside, "left over"),
+            |other: &Path, beside: &Path| symlink(other, beside),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (other, path) = (dir.path().join("other"), dir.path().join("secret.key"));
+            let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).unwrap();
+            fs::write(&other, "precious").unwrap();
+            plant(&other, &dir.path().join("secret.new")).unwrap();
+
+            load_or_create(&path, &store).await.unwrap();
+
+            let made = fs::symlink_metadata(&path).unwrap();
+            assert!(made.is_file());
+            assert_eq!(made.permissions().mode() & 0o777, 0o600);
+            assert_eq!(fs::read(&other).unwrap(), b"precious");
+        }
     }
 
     #[tokio::test]

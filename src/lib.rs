@@ -29,6 +29,7 @@ pub mod http;
 pub mod key_file;
 mod keys;
 pub mod limits;
+mod loopback;
 mod messages;
 pub mod next_link;
 mod outbox;

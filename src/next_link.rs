@@ -47,6 +47,11 @@ impl NextLinkPolicy {
                 policy.schemes.push(scheme.to_ascii_lowercase());
                 continue;
             }
+            if entry.contains('*') {
+                return Err(format!(
+                    "{entry:?} would stand for many hosts, which is not possible here; write each of them, for example \"app.example.org\""
+                ));
+            }
             match Url::parse(&format!("https://{entry}/")) {
                 Ok(url)
                     if url.path() == "/"
@@ -177,9 +182,9 @@ fn authority_follows_slashes(text: &str) -> bool {
         .is_some_and(|(_, rest)| rest.starts_with("//") && !rest.starts_with("///"))
 }
 
-/// A scheme that an app may register; those that browsers act upon themselves are none.
+/// A scheme that an app may register; those that browsers and phones act upon themselves are none.
 fn is_app_scheme(scheme: &str) -> bool {
-    const ACTIVE: [&str; 12] = [
+    const ACTIVE: [&str; 24] = [
         "http",
         "https",
         "javascript",
@@ -192,6 +197,18 @@ fn is_app_scheme(scheme: &str) -> bool {
         "ftp",
         "ws",
         "wss",
+        "intent",
+        "tel",
+        "sms",
+        "mailto",
+        "market",
+        "itms-apps",
+        "chrome",
+        "resource",
+        "jar",
+        "feed",
+        "cid",
+        "mid",
     ];
     let lower = scheme.to_ascii_lowercase();
     lower.starts_with(|first: char| first.is_ascii_lowercase())
@@ -289,8 +306,28 @@ mod tests {
             "u@a.org",
             "",
             "a b",
+            "intent:",
+            "tel:",
+            "sms:",
+            "mailto:",
+            "market://",
+            "itms-apps:",
+            "Chrome:",
+            "resource:",
+            "jar:",
+            "feed:",
+            "cid:",
+            "mid:",
         ] {
             assert!(NextLinkPolicy::new([entry]).is_err(), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_for_many_hosts_is_refused_with_what_to_write_instead() {
+        for entry in ["*.example.org", "*", "app.*.org", "app-*.example.org:8080"] {
+            let why = NextLinkPolicy::new([entry]).unwrap_err();
+            assert!(why.contains("write each of them"), "{why}");
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) fn courier(config: &Config, capture: &Capture) -> Result<Arc<dyn Cour
     settings.ca_files.clone_from(&email.ca_files.0);
     settings.hello_name.clone_from(&email.hello_name);
     settings.phase_timeout = email.phase_timeout.0;
+    settings.body_timeout = email.body_timeout.0;
     email::courier(&settings, capture)
 }
 

@@ -6,10 +6,11 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Config, Validate, load::Problem, values::is_loopback};
+use super::{Config, Validate, load::Problem};
 use crate::{
     courier::email::Transport,
     http::{listen::ListenAddress, peer::TrustedProxies},
+    loopback::is_loopback_url,
     next_link::NextLinkPolicy,
     policy::Lists,
 };
@@ -117,7 +118,7 @@ fn check_public_url(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     }
     let why = match &config.server.public_url {
         None => "mails are really sent, but their links would lead nowhere",
-        Some(url) if is_loopback(&url.0) => {
+        Some(url) if is_loopback_url(&url.0) => {
             "mails are really sent, but their links would lead to the reader's own machine"
         }
         Some(url) if url.0.scheme() != "https" => {
@@ -137,7 +138,7 @@ fn check_proxies(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let is_public = server
         .public_url
         .as_ref()
-        .is_some_and(|url| !is_loopback(&url.0));
+        .is_some_and(|url| !is_loopback_url(&url.0));
     if !is_public || !server.trusted_proxies.0.is_empty() {
         return;
     }

@@ -6,8 +6,11 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::values::{List, PublicUrl, Span, choice, is_loopback};
-use crate::{courier::email::Auth, http::listen::ListenAddress, rate::Rate, validation::Contents};
+use super::values::{List, PublicUrl, Span, choice};
+use crate::{
+    courier::email::Auth, http::listen::ListenAddress, loopback::is_loopback_url, rate::Rate,
+    validation::Contents,
+};
 
 /// Where the program listens and how the world reaches it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -59,7 +62,7 @@ impl Server {
 
     /// Whether the public URL leads to this machine alone.
     pub(crate) fn is_for_this_machine(&self) -> bool {
-        is_loopback(&self.public_url())
+        is_loopback_url(&self.public_url())
     }
 
     /// Where the internal routes are served; `None` if they are not.
@@ -166,6 +169,7 @@ pub(crate) struct Email {
     pub(crate) ca_files: List<PathBuf>,
     pub(crate) hello_name: Option<String>,
     pub(crate) phase_timeout: Span,
+    pub(crate) body_timeout: Span,
     pub(crate) workers: usize,
 }
 
@@ -188,6 +192,7 @@ impl Default for Email {
             ca_files: List::default(),
             hello_name: None,
             phase_timeout: Span(Duration::from_secs(30)),
+            body_timeout: Span(Duration::from_mins(10)),
             workers: 4,
         }
     }

@@ -181,6 +181,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "email.workers: string \"many\" can not stand here; write an integer",
     ),
     (
+        "[email]\nbody_timeout = '0s'",
+        "email.body_timeout: \"0s\" must be more than nothing; write a time",
+    ),
+    (
         "[email]\nphase_timeout = '0s'",
         "email.phase_timeout: \"0s\" must be more than nothing; write a time",
     ),

@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, IntoDeserializer, SeqAccess, Visitor},
 };
-use url::{Host, Url};
+use url::Url;
 
 /// A list: an array in the file, or one text with commas, as it comes from the environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -130,16 +130,6 @@ impl FromStr for PublicUrl {
     }
 }
 
-/// Whether a URL leads to this machine alone.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
-        None => false,
-    }
-}
-
 /// The host of a server name: `example.org` of `example.org:8448`.
 pub(crate) fn without_port(server_name: &str) -> &str {
     match server_name.rsplit_once(':') {
@@ -174,22 +164,6 @@ mod tests {
         ] {
             let refusal = bad.parse::<PublicUrl>().unwrap_err();
             assert!(refusal.contains("https://matrix.example.org"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn loopback_is_this_machine_alone() {
-        for (url, expected) in [
-            ("http://localhost:8090", true),
-            ("http://a.localhost", false),
-            ("http://127.9.9.9", true),
-            ("http://[::1]:1", true),
-            ("http://[::ffff:127.0.0.1]", true),
-            ("http://0.0.0.0", false),
-            ("http://localhost.example.org", false),
-            ("http://192.168.0.1", false),
-        ] {
-            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }
 }

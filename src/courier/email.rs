@@ -23,6 +23,9 @@ use super::{
 
 /// How long one phase of a delivery takes at most, unless the operator says otherwise.
 pub const PHASE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a relay may take to accept a body, unless the operator says otherwise: as long as RFC 5321 (4.5.3.2.6) wants
+/// it to be waited for, because whoever gives up earlier may send a mail twice.
+pub const BODY_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What there is to write in place of a transport that can not be used.
 const EXAMPLES: &str = "write \"capture\", \"smtp://user@host:587\", \"smtps://user@host\", \"sendmail:\" or \"file:DIR\"";
@@ -42,8 +45,10 @@ pub struct EmailSettings {
     pub ca_files: Vec<PathBuf>,
     /// The name for EHLO; this machine's if there is none.
     pub hello_name: Option<String>,
-    /// How long one phase of a delivery takes at most; the body has twice as long.
+    /// How long one phase of a delivery takes at most, apart from the body.
     pub phase_timeout: Duration,
+    /// How long it takes at most to hand over the body and to have it accepted, or to run the `sendmail` program.
+    pub body_timeout: Duration,
 }
 
 impl EmailSettings {
@@ -58,6 +63,7 @@ impl EmailSettings {
             ca_files: Vec::new(),
             hello_name: None,
             phase_timeout: PHASE_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
         }
     }
 }
@@ -178,6 +184,9 @@ pub fn courier(settings: &EmailSettings, capture: &Capture) -> Result<Arc<dyn Co
     if settings.phase_timeout.is_zero() {
         return Err("email.phase_timeout is zero; write a time like \"30s\"".to_owned());
     }
+    if settings.body_timeout.is_zero() {
+        return Err("email.body_timeout is zero; write a time like \"10m\"".to_owned());
+    }
     if settings.password.is_some() && !matches!(transport, Transport::Smtp(_)) {
         return Err(format!(
             "there is a password for email.transport, but {transport} needs none; remove email.password_file"
@@ -186,7 +195,7 @@ pub fn courier(settings: &EmailSettings, capture: &Capture) -> Result<Arc<dyn Co
     Ok(match transport {
         Transport::Capture => Arc::new(capture.clone()),
         Transport::Sendmail(program) => {
-            Arc::new(Sendmail::new(from, program, settings.phase_timeout))
+            Arc::new(Sendmail::new(from, program, settings.body_timeout))
         }
         Transport::File(folder) => Arc::new(Folder::new(from, folder)),
         Transport::Smtp(server) => {
@@ -196,6 +205,7 @@ pub fn courier(settings: &EmailSettings, capture: &Capture) -> Result<Arc<dyn Co
                 ca_files: &settings.ca_files,
                 hello_name: settings.hello_name.as_deref(),
                 phase_timeout: settings.phase_timeout,
+                body_timeout: settings.body_timeout,
             };
             Arc::new(Smtp::new(from, &server, &smtp)?)
         }

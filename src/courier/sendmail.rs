@@ -15,8 +15,9 @@ use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 use super::{Courier, DeliveryError, Message, mime::Mail};
 use crate::threepid::Threepid;
 
-/// The exit statuses that may pass: an error of the system, of input and output, and a temporary failure (sysexits.h).
-const TRANSIENT: &[i32] = &[71, 74, 75];
+/// The exit statuses that are about the mail itself: wrong usage, wrong data, no such user (sysexits.h). What else goes
+/// wrong is about this machine or the way, which somebody may mend.
+const PERMANENT: &[i32] = &[64, 65, 67];
 
 /// Runs `sendmail` once for each mail.
 pub(super) struct Sendmail {
@@ -27,12 +28,12 @@ pub(super) struct Sendmail {
 }
 
 impl Sendmail {
-    /// A run of `program` takes as long as handing over a body does: twice `phase_timeout`.
-    pub(super) fn new(from: Mailbox, program: PathBuf, phase_timeout: Duration) -> Self {
+    /// Runs `program`, each time for no longer than `limit`.
+    pub(super) fn new(from: Mailbox, program: PathBuf, limit: Duration) -> Self {
         Self {
             from,
             program,
-            limit: phase_timeout * 2,
+            limit,
         }
     }
 
@@ -99,7 +100,7 @@ fn outcome(status: ExitStatus) -> Result<String, DeliveryError> {
     match status.code() {
         Some(0) => Ok("sent: exit 0".to_owned()),
         Some(code) => Err(DeliveryError {
-            transient: TRANSIENT.contains(&code),
+            transient: !PERMANENT.contains(&code),
             outcome: format!("sendmail: exit {code}"),
         }),
         None => Err(DeliveryError::transient("sendmail: ended by a signal")),
@@ -115,18 +116,18 @@ fn with_plain_line_ends(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{fs, os::unix::process::ExitStatusExt, path::Path};
 
     use super::*;
     use crate::clock::Timestamp;
 
     /// A `sendmail` that does what `script` says, in a folder of its own.
-    fn sendmail(folder: &Path, script: &str, phase_timeout: Duration) -> Sendmail {
+    fn sendmail(folder: &Path, script: &str, limit: Duration) -> Sendmail {
         let program = folder.join("sendmail");
         let script = format!("#!/bin/sh\ncd {}\n{script}\n", folder.display());
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        Sendmail::new("-x@example.org".parse().unwrap(), program, phase_timeout)
+        Sendmail::new("-x@example.org".parse().unwrap(), program, limit)
     }
 
     async fn deliver(sendmail: &Sendmail) -> Result<String, DeliveryError> {
@@ -168,10 +169,9 @@ mod tests {
     #[tokio::test]
     async fn the_exit_status_tells_whether_another_try_helps() {
         for (script, transient, outcome) in [
-            ("exit 75", true, "sendmail: exit 75"),
-            ("exit 71", true, "sendmail: exit 71"),
-            ("exit 74", true, "sendmail: exit 74"),
+            ("exit 64", false, "sendmail: exit 64"),
             ("exit 67", false, "sendmail: exit 67"),
+            ("exit 75", true, "sendmail: exit 75"),
             ("kill -9 $$", true, "sendmail: ended by a signal"),
         ] {
             let folder = tempfile::tempdir().unwrap();
@@ -181,6 +181,18 @@ mod tests {
                 (error.transient, error.outcome.as_str()),
                 (transient, outcome)
             );
+        }
+    }
+
+    #[test]
+    fn only_what_is_about_the_mail_is_permanent() {
+        for code in 1..=255 {
+            let error = outcome(ExitStatus::from_raw(code << 8)).unwrap_err();
+            assert_eq!(error.transient, !matches!(code, 64 | 65 | 67), "{code}");
+        }
+        for signal in [1, 9, 13, 15] {
+            let error = outcome(ExitStatus::from_raw(signal)).unwrap_err();
+            assert!(error.transient, "{signal}");
         }
     }
 

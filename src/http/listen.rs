@@ -10,6 +10,8 @@ use std::{
 use serde::{Serialize, Serializer};
 use url::Url;
 
+use crate::loopback::is_loopback;
+
 /// A place to listen on: written `127.0.0.1:8090`, `[::1]:8090` or `unix:/run/threepid.sock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -24,7 +26,7 @@ impl ListenAddress {
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Tcp(address) => is_loopback(address.ip()),
             Self::Unix(_) => true,
         }
     }

@@ -16,7 +16,12 @@ use tower_http::{
 
 pub use self::client::request_token::read_email_request;
 use self::{client::link, client::request_token, client::submit_token};
-use crate::{courier::capture::Capture, error::Error, outbox::Deliveries, validation::Validation};
+use crate::{
+    courier::capture::Capture,
+    error::{Dialect, Error},
+    outbox::Deliveries,
+    validation::Validation,
+};
 
 mod client;
 
@@ -49,6 +54,9 @@ const PREFIXES: [&str; 4] = [
     "/_matrix/client/api/v1",
 ];
 
+/// Where a token is shown: what `submit_url` ends in.
+const SUBMIT_TOKEN: &str = "/_threepid/email/submitToken";
+
 /// The endpoints that prove email addresses, for a host to merge into its own router.
 pub(crate) fn email(app: &App) -> Router {
     let mut client = Router::new();
@@ -67,36 +75,26 @@ pub(crate) fn email(app: &App) -> Router {
                 post(request_token::add_email),
             );
     }
-    let client = client
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(respond::in_client_words));
-    let submit = Router::new()
-        .route(
-            "/_threepid/email/submitToken",
-            get(submit_token::get_email)
-                .head(submit_token::head_email)
-                .post(submit_token::post_email),
-        )
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(respond::in_identity_words));
-    let link = Router::new()
-        .route(
-            "/_threepid/link/{link}",
-            get(link::show).post(link::confirm),
-        )
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response_with_state(
-            app.clone(),
-            respond::in_page_words,
-        ));
-    let api = with_cors(guarded(client.merge(submit), app));
-    api.merge(guarded(link, app)).with_state(app.clone())
+    let submit = Router::new().route(SUBMIT_TOKEN, post(submit_token::post_email));
+    let shown = get(submit_token::get_email).head(submit_token::head_email);
+    let shown = Router::new().route(SUBMIT_TOKEN, shown);
+    let link = Router::new().route(
+        "/_threepid/link/{link}",
+        get(link::show).post(link::confirm),
+    );
+    let fallback = |router: Router<App>| router.method_not_allowed_fallback(method_not_allowed);
+    // "shown" has the path of "submit", and its fallback.
+    let api = guarded(fallback(client), app, Dialect::Client)
+        .merge(guarded(fallback(submit), app, Dialect::Identity))
+        .merge(guarded(shown, app, Dialect::Page));
+    with_cors(api)
+        .merge(guarded(fallback(link), app, Dialect::Page))
+        .with_state(app.clone())
 }
 
 /// The mailbox page, for a host that captures mails.
 pub(crate) fn mailbox(app: &App) -> Router {
-    let router = mailbox::routes().layer(middleware::map_response(respond::in_client_words));
-    guarded(router, app).with_state(app.clone())
+    guarded(mailbox::routes(), app, Dialect::Client).with_state(app.clone())
 }
 
 /// All that is served to the public.
@@ -104,36 +102,40 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     let unknown = Router::new()
         .route("/_matrix", any(unrecognized))
         .route("/_matrix/{*rest}", any(unrecognized));
-    let unknown = with_cors(unknown.layer(middleware::map_response(respond::in_client_words)));
-    let mut router = Router::new().merge(unknown).merge(monitoring::routes());
+    let unknown = with_cors(guarded(unknown, app, Dialect::Client));
+    let mut own = monitoring::public_routes();
     if with_mailbox {
-        router = router.merge(mailbox::routes());
+        own = own.merge(mailbox::routes());
     }
-    let own = router
-        .fallback(unrecognized)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(respond::in_client_words));
-    email(app).merge(guarded(own, app).with_state(app.clone()))
+    email(app).merge(unknown.merge(rest(own, app)).with_state(app.clone()))
 }
 
 /// What is served on the internal listener alone.
 pub(crate) fn internal(app: &App) -> Router {
-    let router = monitoring::routes()
-        .merge(mailbox::routes())
-        .fallback(unrecognized)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(respond::in_client_words));
-    guarded(router, app).with_state(app.clone())
+    let own = monitoring::internal_routes().merge(mailbox::routes());
+    rest(own, app).with_state(app.clone())
 }
 
-/// No request runs for ever, and no panic reaches a client.
-fn guarded(router: Router<App>, app: &App) -> Router<App> {
+/// Routes of a listener, and what it answers where it has none.
+fn rest(own: Router<App>, app: &App) -> Router<App> {
+    let own = own
+        .fallback(unrecognized)
+        .method_not_allowed_fallback(method_not_allowed);
+    guarded(own, app, Dialect::Client)
+}
+
+/// No request runs for ever, and no panic reaches a client: both end in an error, and all errors are told in `dialect`.
+fn guarded(router: Router<App>, app: &App, dialect: Dialect) -> Router<App> {
     router
         .layer(middleware::from_fn_with_state(
             app.request_timeout,
             respond::in_time,
         ))
         .layer(CatchPanicLayer::custom(respond::after_panic))
+        .layer(middleware::map_response_with_state(
+            (dialect, app.name.clone()),
+            respond::worded,
+        ))
         .layer(middleware::from_fn(respond::log))
 }
 

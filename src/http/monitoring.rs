@@ -1,16 +1,29 @@
 //! Whether the server lives, and whether it can work.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{MethodRouter, get},
+};
 use serde_json::{Value, json};
 
 use super::App;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// `GET /_threepid/health/live` and `/_threepid/health/ready`.
-pub(super) fn routes() -> Router<App> {
+/// `GET /_threepid/health/live` and `/_threepid/health/ready` for the public, who learns no more than that it works.
+pub(super) fn public_routes() -> Router<App> {
+    routes(get(ready))
+}
+
+/// The same for the operator, with how deliveries go.
+pub(super) fn internal_routes() -> Router<App> {
+    routes(get(ready_with_details))
+}
+
+fn routes(ready: MethodRouter<App>) -> Router<App> {
     Router::new()
         .route("/_threepid/health/live", get(live))
-        .route("/_threepid/health/ready", get(ready))
+        .route("/_threepid/health/ready", ready)
 }
 
 /// 200 as long as the process answers.
@@ -18,11 +31,23 @@ async fn live() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// 200 if the store reads and writes, else 503. A failing relay is told, but makes nothing unready: messages queue.
-async fn ready(State(app): State<App>) -> Result<Json<Value>, Error> {
-    app.validation.store.check().await?;
+/// 200 if the store reads and writes, else 503.
+async fn ready(State(app): State<App>) -> Result<Json<Value>> {
+    check(&app).await?;
+    Ok(Json(json!({ "status": "ok" })))
+}
+
+/// The same. A failing relay is told, but makes nothing unready: messages queue.
+async fn ready_with_details(State(app): State<App>) -> Result<Json<Value>> {
+    check(&app).await?;
     let backlog = app.validation.store.backlog().await?;
     Ok(Json(
         json!({ "status": "ok", "outbox": backlog, "relay": app.deliveries.health() }),
     ))
+}
+
+/// Whatever the store fails with, the server can not work.
+async fn check(app: &App) -> Result<()> {
+    let checked = app.validation.store.check().await;
+    checked.map_err(|error| Error::Unavailable(error.to_string()))
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use ipnet::IpNet;
 
-use crate::source::Source;
+use crate::{loopback::is_loopback, source::Source};
 
 /// The other end of a connection, as an extension of each of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Peer {
     /// Whether it is this machine, over TCP.
     #[must_use]
     pub fn is_loopback(self) -> bool {
-        matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_loopback())
+        matches!(self, Self::Tcp(address) if is_loopback(address.ip()))
     }
 }
 
@@ -98,33 +98,63 @@ impl TrustedProxies {
 }
 
 /// The hops that proxies wrote down, first the farthest; `None` for one that is no address. All lines count as one.
+///
+/// None at all if there are both headers: a proxy keeps one of them up, and the other may be the client's own.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let hops = |name: &str| {
-        let lines = headers
-            .get_all(name)
-            .into_iter()
-            .map(|line| line.to_str().unwrap_or(""));
+    let lines = |name: &str| {
+        let lines = headers.get_all(name).into_iter();
         lines
-            .flat_map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .map(|line| line.to_str().unwrap_or(""))
             .collect::<Vec<_>>()
     };
-    let plain = hops("x-forwarded-for");
-    if !plain.is_empty() {
-        return plain.iter().map(|hop| address(hop)).collect();
+    let (plain, standard) = (lines("x-forwarded-for"), lines("forwarded"));
+    if !plain.is_empty() && !standard.is_empty() {
+        return Vec::new();
     }
-    hops("forwarded")
-        .iter()
-        .map(|hop| address(forwarded_for(hop)?))
+    let plain = plain.into_iter().flat_map(|line| line.split(','));
+    let standard = standard.into_iter().flat_map(forwarded_for);
+    plain
+        .map(address)
+        .chain(standard.map(|hop| address(hop?)))
         .collect()
 }
 
-/// The value of `for=` in one element of `Forwarded` (RFC 7239).
-fn forwarded_for(element: &str) -> Option<&str> {
-    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    pairs
-        .into_iter()
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
-        .map(|(_, value)| value.trim())
+/// The values of `for=` in one line of `Forwarded` (RFC 7239), one for each element; `None` for an element without.
+fn forwarded_for(line: &str) -> Vec<Option<&str>> {
+    // A quotation mark that a client left open would swallow what a proxy appended.
+    let Some(elements) = split_outside_quotes(line, ',') else {
+        return vec![None];
+    };
+    let value = |element| {
+        let pairs = split_outside_quotes(element, ';')?.into_iter();
+        let mut values = pairs
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+        let (_, value) = values.next()?;
+        values.next().is_none().then_some(value)
+    };
+    elements.into_iter().map(value).collect()
+}
+
+/// Splits where `separator` stands outside quotation marks, inside of which a backslash takes the next character's
+/// meaning away (RFC 9110, 5.6.4); `None` if they do not close.
+fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut parts, mut begin) = (Vec::new(), 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if letter == separator && !quoted => {
+                parts.push(&text[begin..at]);
+                begin = at + letter.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    (!quoted).then_some(parts)
 }
 
 /// An address with or without port, brackets and quotes.
@@ -221,6 +251,44 @@ mod tests {
             of("198.51.100.1")
         );
         assert_eq!(source(&["unix"], "unix", &[]), Source::Unknown);
+    }
+
+    #[test]
+    fn quoted_text_is_never_taken_for_a_hop() {
+        for (line, expected) in [
+            (r#"host="a;for=6.6.6.6";for=1.2.3.4"#, "1.2.3.4"),
+            (r#"for=1.2.3.4;host="a, for=6.6.6.6""#, "1.2.3.4"),
+            (r#"for=1.2.3.4;host="a\", for=6.6.6.6""#, "1.2.3.4"),
+            (r#"for=1.2.3.4;host="a\\";proto=http"#, "1.2.3.4"),
+            (
+                r#"for=6.6.6.6, host="a,b";for="[2001:db8::7]:443""#,
+                "2001:db8::7",
+            ),
+            // Left open by a client, before what a proxy appends.
+            (r#"for=6.6.6.6;host=", for=1.2.3.4"#, "127.0.0.1"),
+            (r#"for=6.6.6.6;host=", for="[2001:db8::7]""#, "127.0.0.1"),
+            ("for=6.6.6.6;for=1.2.3.4", "127.0.0.1"),
+            ("for=1.2.3.4, proto=https", "127.0.0.1"),
+        ] {
+            let source = source(&["127.0.0.1"], "127.0.0.1", &[("forwarded", line)]);
+            assert_eq!(source, of(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn of_both_headers_neither_is_believed() {
+        for lines in [
+            [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=1.2.3.4")],
+            [("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.2.3.4")],
+            [("forwarded", ""), ("x-forwarded-for", "1.2.3.4")],
+        ] {
+            assert_eq!(
+                source(&["127.0.0.1"], "127.0.0.1", &lines),
+                of("127.0.0.1"),
+                "{lines:?}"
+            );
+            assert_eq!(source(&["unix"], "unix", &lines), Source::Unknown);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a result to an answer: one layer words all errors of a router.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{App, pages};
+use super::pages;
 use crate::error::{Dialect, Error};
 
 impl IntoResponse for Error {
@@ -23,33 +23,22 @@ impl IntoResponse for Error {
     }
 }
 
-/// Words errors for the Client-Server API.
-pub(super) async fn in_client_words(response: Response) -> Response {
-    worded(response, |error| as_json(error, Dialect::Client))
-}
-
-/// Words errors for the Identity Service API, which our `submit_url` speaks (MSC4183).
-pub(super) async fn in_identity_words(response: Response) -> Response {
-    worded(response, |error| as_json(error, Dialect::Identity))
-}
-
-/// Words errors for people.
-pub(super) async fn in_page_words(State(app): State<App>, response: Response) -> Response {
-    worded(response, |error| as_page(error, &app.name))
-}
-
-/// An error as a page, its cause logged.
-pub(super) fn as_page(error: &Error, app_name: &str) -> Response {
-    let (status, _) = error.wire(Dialect::Page);
-    log_cause(error, status);
-    pages::failed(app_name, error)
-}
-
-fn worded(mut response: Response, word: impl FnOnce(&Error) -> Response) -> Response {
+/// Words the error in an answer, if there is one, and logs its cause.
+pub(super) async fn worded(
+    State((dialect, app_name)): State<(Dialect, Arc<str>)>,
+    mut response: Response,
+) -> Response {
     let Some(error) = response.extensions_mut().remove::<Error>() else {
         return response;
     };
-    let mut worded = word(&error);
+    let (status, errcode) = error.wire(dialect);
+    if let Some(cause) = error.cause() {
+        tracing::error!(status = status.as_u16(), cause, "a request failed");
+    }
+    let mut worded = match dialect {
+        Dialect::Client | Dialect::Identity => as_json(&error, status, errcode),
+        Dialect::Page => pages::failed(&app_name, &error),
+    };
     // `Allow` of a 405, which the router added.
     for (name, value) in response.headers() {
         if *name == header::ALLOW {
@@ -59,9 +48,7 @@ fn worded(mut response: Response, word: impl FnOnce(&Error) -> Response) -> Resp
     worded
 }
 
-fn as_json(error: &Error, dialect: Dialect) -> Response {
-    let (status, errcode) = error.wire(dialect);
-    log_cause(error, status);
+fn as_json(error: &Error, status: StatusCode, errcode: &str) -> Response {
     let mut body = json!({ "errcode": errcode, "error": error.to_string() });
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -90,35 +77,21 @@ pub(super) fn whole_seconds(wait: Duration) -> HeaderValue {
     )
 }
 
-fn log_cause(error: &Error, status: StatusCode) {
-    if let Some(cause) = error.cause() {
-        tracing::error!(status = status.as_u16(), cause, "a request failed");
-    }
-}
-
 /// Ends a request that takes too long.
 pub(super) async fn in_time(
     State(limit): State<Duration>,
     request: Request,
     next: Next,
 ) -> Response {
-    let timed_out = || {
-        as_json(
-            &Error::Unavailable("a request took too long".to_owned()),
-            Dialect::Client,
-        )
-    };
+    let timed_out = || Error::Unavailable("a request took too long".to_owned()).into_response();
     tokio::time::timeout(limit, next.run(request))
         .await
         .unwrap_or_else(|_| timed_out())
 }
 
-/// What a client sees of a panic. Its text stays in the log of the panic itself.
+/// What is left of a panic. Its text stays in the log of the panic itself.
 pub(super) fn after_panic(_panic: Box<dyn Any + Send>) -> Response {
-    as_json(
-        &Error::Internal("a handler panicked".to_owned()),
-        Dialect::Client,
-    )
+    Error::Internal("a handler panicked".to_owned()).into_response()
 }
 
 /// One line for each request: the route and the outcome, never the path, which may hold a link.

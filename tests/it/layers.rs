@@ -29,8 +29,8 @@ fn group(path: &str) -> &'static str {
     );
     match (module, inner) {
         (
-            "clock" | "error" | "keys" | "next_link" | "proof" | "rate" | "secret" | "session"
-            | "source" | "threepid" | "Error",
+            "clock" | "error" | "keys" | "loopback" | "next_link" | "proof" | "rate" | "secret"
+            | "session" | "source" | "threepid" | "Error",
             _,
         ) => "words",
         ("courier", "capture") => "capture",

@@ -128,11 +128,15 @@ async fn a_link_that_is_none_is_a_page_with_404() {
         altered.as_str(),
         "/_threepid/link/x",
         "/_threepid/link/%00",
+        "/_threepid/link/%FF",
         "/_threepid/link/../../etc",
     ] {
         for method in ["GET", "POST"] {
             let page = app.bare(method, path, &[]).await;
             assert_eq!(page.status, 404, "{method} {path}");
+            if !path.contains("..") {
+                assert!(page.header("content-type").starts_with("text/html"));
+            }
         }
     }
     let wrong_method = app.bare("DELETE", &genuine, &[]).await;

@@ -47,7 +47,7 @@ fn bent(good: &'static [&'static str]) -> impl Strategy<Value = String> {
         any::<char>(),
         prop::sample::select(vec![
             '@', '\0', '\r', '\n', ' ', '"', '\\', '/', '#', '?', '.', ':', 'ß', '\u{202e}', '%',
-            'K'
+            'K', '!'
         ]),
     ];
     let change = (any::<prop::sample::Index>(), odd, 0..3u8);

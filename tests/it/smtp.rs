@@ -213,6 +213,7 @@ async fn a_hanging_relay_is_given_up_after_the_phase_limit() {
         let server = SmtpServer::start(Script::hanging_at(phase)).await;
         let courier = courier(&EmailSettings {
             phase_timeout: SHORT,
+            body_timeout: SHORT,
             ..settings(&server, "none")
         });
 
@@ -220,6 +221,20 @@ async fn a_hanging_relay_is_given_up_after_the_phase_limit() {
 
         assert_eq!(told.await.unwrap(), transient(outcome));
     }
+}
+
+#[tokio::test]
+async fn a_relay_may_take_longer_for_the_body_than_for_any_other_phase() {
+    let server = SmtpServer::start(Script::hanging_at(Phase::Body)).await;
+    let courier = courier(&EmailSettings {
+        phase_timeout: SHORT,
+        ..settings(&server, "none")
+    });
+
+    let told = tokio::time::timeout(SHORT * 4, deliver(&*courier, "a@example.com")).await;
+
+    assert!(told.is_err(), "given up too early: {told:?}");
+    assert!(courier.longest() > Duration::from_mins(10));
 }
 
 #[tokio::test]

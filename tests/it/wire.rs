@@ -1,6 +1,9 @@
 //! What holds for every answer: CORS, unknown paths, odd bodies, monitoring, the mailbox's guard.
 
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{Request, Version},
+};
 use serde_json::json;
 
 use crate::support::app::*;
@@ -76,6 +79,8 @@ async fn unknown_paths_and_methods_are_unrecognized() {
         assert_eq!(answer.header("content-type"), "application/json");
     }
     assert_eq!(app.bare("GET", REGISTER, &[]).await.header("allow"), "POST");
+    let wrong = app.bare("DELETE", SUBMIT, &[]).await;
+    assert_eq!(wrong.header("allow"), "GET,HEAD,POST");
 }
 
 #[tokio::test]
@@ -199,12 +204,25 @@ async fn monitoring_tells_that_the_server_works() {
         json!({ "status": "ok" })
     );
     app.post(REGISTER, &alice(1)).await;
-    let ready = app.get("/_threepid/health/ready", &[]).await;
+    let request = Request::get("/_threepid/health/ready").body(Body::empty());
+    let internal = app.threepid.internal_router();
+    let ready = send(&internal, "127.0.0.1:1", request.unwrap()).await;
     assert_eq!(
         (ready.status.as_u16(), &ready.json()["outbox"]["waiting"]),
         (200, &json!(1))
     );
     assert_eq!(ready.json()["relay"], json!({ "failing_since": null }));
+}
+
+#[tokio::test]
+async fn the_public_learns_from_monitoring_only_that_the_server_works() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let ready = app.get("/_threepid/health/ready", &[]).await;
+    assert_eq!(
+        (ready.status.as_u16(), ready.json()),
+        (200, json!({ "status": "ok" }))
+    );
 }
 
 #[tokio::test]
@@ -252,6 +270,19 @@ async fn the_mailbox_is_for_this_machine_alone() {
             Some(("forwarded", "for=192.0.2.1")),
         ),
         ("127.0.0.1:1", "localhost", Some(("via", "1.1 proxy"))),
+        ("127.0.0.1:1", "localhost", Some(("x-real-ip", "192.0.2.1"))),
+        ("127.0.0.1:1", "localhost", Some(("true-client-ip", "::1"))),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("cf-connecting-ip", "::1")),
+        ),
+        ("127.0.0.1:1", "localhost", Some(("x-client-ip", "::1"))),
+        (
+            "127.0.0.1:1",
+            "localhost",
+            Some(("x-cluster-client-ip", "::1")),
+        ),
     ] {
         assert_eq!(
             ask(from, host, extra).await.status,
@@ -263,6 +294,24 @@ async fn the_mailbox_is_for_this_machine_alone() {
         .bare("GET", "/_threepid/mailbox", &[("host", "localhost")])
         .await;
     assert_eq!(public.status, 404, "the public URL is not this machine's");
+}
+
+#[tokio::test]
+async fn the_mailbox_is_not_for_a_proxy_that_shows_itself_by_an_old_version_alone() {
+    let app = TestApp::new();
+    let internal = app.threepid.internal_router();
+    for (version, status) in [
+        (Version::HTTP_09, 404),
+        (Version::HTTP_10, 404),
+        (Version::HTTP_11, 200),
+    ] {
+        let request = Request::get("/_threepid/mailbox/messages")
+            .header("host", "127.0.0.1:8090")
+            .version(version)
+            .body(Body::empty());
+        let answer = send(&internal, "127.0.0.1:1", request.unwrap()).await;
+        assert_eq!(answer.status, status, "{version:?}");
+    }
 }
 
 #[tokio::test]

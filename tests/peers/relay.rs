@@ -20,7 +20,9 @@ const MAILS: usize = 20;
 const LATE: Duration = Duration::from_secs(2);
 
 fn site(address: &str) -> Site {
-    Site::sending(&format!("smtp://{address}?tls=none")).set("email.phase_timeout", "1s")
+    Site::sending(&format!("smtp://{address}?tls=none"))
+        .set("email.phase_timeout", "1s")
+        .set("email.body_timeout", "2s")
 }
 
 fn address(number: usize) -> String {

@@ -50,8 +50,10 @@ pub(super) struct Relay {
     pub(super) security: Security,
     pub(super) login: Option<Login>,
     pub(super) hello: ClientId,
-    /// How long one phase may take; handing over the body may take twice as long.
+    /// How long one phase may take, apart from the body.
     pub(super) phase_timeout: Duration,
+    /// How long handing over the body, and the answer to it, may take.
+    pub(super) body_timeout: Duration,
 }
 
 /// A connection that has got past greeting, TLS and login.
@@ -164,7 +166,7 @@ impl Relay {
 
     async fn within<T>(&self, phase: Phase, work: impl Future<Output = T>) -> Result<T, Failure> {
         let limit = match phase {
-            Phase::Body => self.phase_timeout * 2,
+            Phase::Body => self.body_timeout,
             _ => self.phase_timeout,
         };
         // lettre panics at a line of nothing but blanks in the answer to EHLO. The connection is dropped then.

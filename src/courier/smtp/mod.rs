@@ -45,6 +45,7 @@ pub(super) struct SmtpSettings<'a> {
     pub(super) ca_files: &'a [PathBuf],
     pub(super) hello_name: Option<&'a str>,
     pub(super) phase_timeout: Duration,
+    pub(super) body_timeout: Duration,
 }
 
 /// Hands mails to one relay, and keeps the connections that a mail went through well for the next ones.
@@ -86,6 +87,7 @@ impl Smtp {
             login: login(server, settings)?,
             hello: hello(settings.hello_name)?,
             phase_timeout: settings.phase_timeout,
+            body_timeout: settings.body_timeout,
         };
         Ok(Self {
             from,
@@ -145,10 +147,9 @@ impl Courier for Smtp {
         (told, greeted.map_err(DeliveryError::from))
     }
 
-    /// MAIL on a kept connection, then on a new one: connect, TLS, greeting, AUTH, MAIL, RCPT, DATA, and the body,
-    /// which has the time of two.
+    /// MAIL on a kept connection, then on a new one: connect, TLS, greeting, AUTH, MAIL, RCPT, DATA, and the body.
     fn longest(&self) -> Duration {
-        self.relay.phase_timeout * 10
+        self.relay.phase_timeout * 8 + self.relay.body_timeout
     }
 }
 

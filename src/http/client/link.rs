@@ -1,8 +1,8 @@
 //! The page that a mailed link leads to.
 
 use axum::{
-    extract::{Path, State},
-    http::{HeaderMap, HeaderValue, header},
+    extract::{FromRequestParts, Path, State},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     response::Response,
 };
 
@@ -14,9 +14,22 @@ use crate::{
     validation::{Validation, View, below},
 };
 
+/// The link in a path. What is no text is no link of ours.
+pub(crate) struct LinkPath(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for LinkPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let read = Path::<String>::from_request_parts(parts, state).await;
+        read.map(|Path(link)| Self(link))
+            .map_err(|_| Error::NoValidSession)
+    }
+}
+
 /// `GET` and `HEAD /_threepid/link/{link}`: says what will happen. Changes nothing, so that scanners and previews of
 /// mails can not validate an address.
-pub(crate) async fn show(State(app): State<App>, Path(link): Path<String>) -> Result<Response> {
+pub(crate) async fn show(State(app): State<App>, LinkPath(link): LinkPath) -> Result<Response> {
     let view = app.validation.look_at_link(&link).await?;
     if view.session.validated_at.is_some() {
         return Ok(done_page(&app, &view));
@@ -34,7 +47,7 @@ pub(crate) async fn show(State(app): State<App>, Path(link): Path<String>) -> Re
 /// `POST /_threepid/link/{link}`: the button. The link itself is the secret that keeps forged forms out.
 pub(crate) async fn confirm(
     State(app): State<App>,
-    Path(link): Path<String>,
+    LinkPath(link): LinkPath,
     source: ClientSource,
     headers: HeaderMap,
 ) -> Result<Response> {

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use crate::{
     http::{
         App,
         extract::{ClientSource, MatrixJson},
-        pages, respond,
+        pages,
     },
     secret::{ClientSecret, SessionId},
     session::Session,
@@ -42,38 +42,26 @@ pub(crate) async fn get_email(
     State(app): State<App>,
     source: ClientSource,
     headers: HeaderMap,
-    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Response> {
     if is_prefetch(&headers) {
-        return pages::prefetched(&app.name);
+        return Ok(pages::prefetched(&app.name));
     }
     let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
-    let submitted = async {
-        let value = |name: &'static str| {
-            let mut values = query
-                .iter()
-                .filter(|(key, _)| key == name)
-                .map(|(_, value)| value.as_str());
-            match (values.next(), values.next()) {
-                (None, _) => Err(Error::MissingParam(name)),
-                (Some(value), None) => Ok(value),
-                (Some(_), Some(_)) => Err(Error::invalid(format!("The key {name} stands twice."))),
-            }
-        };
-        let session = submit(
-            &app,
-            value("sid")?,
-            value("client_secret")?,
-            value("token")?,
-            source.0,
-        )
-        .await?;
-        app.validation.view(session)
+    let value = |name: &'static str| {
+        let mut values = query
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (None, _) => Err(Error::MissingParam(name)),
+            (Some(value), None) => Ok(value),
+            (Some(_), Some(_)) => Err(Error::invalid(format!("The key {name} stands twice."))),
+        }
     };
-    match submitted.await {
-        Ok(view) => link::done(&app, &view),
-        Err(error) => respond::as_page(&error, &app.name),
-    }
+    let (sid, client_secret) = (value("sid")?, value("client_secret")?);
+    let session = submit(&app, sid, client_secret, value("token")?, source.0).await?;
+    Ok(link::done(&app, &app.validation.view(session)?))
 }
 
 /// `HEAD` of the same: changes nothing, whatever the query says.
