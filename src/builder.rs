@@ -1,10 +1,9 @@
-//! Putting a service together, and what runs beside its requests.
+//! Putting a service together.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
@@ -24,11 +23,6 @@ use crate::{
     validation::{Contents, Settings, Validation},
 };
 
-/// How often the sweeper looks.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// How long it rests between two steps while there is more to do.
-const SWEEP_PAUSE: Duration = Duration::from_millis(50);
-
 /// A service that proves addresses: rules, routers, and background work.
 ///
 /// ```no_run
@@ -47,8 +41,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Threepid {
-    app: App,
-    workers: usize,
+    pub(crate) app: App,
+    pub(crate) workers: usize,
 }
 
 /// Settings of a [`Threepid`], each with a default that works.
@@ -290,112 +284,5 @@ impl Threepid {
     /// What is served on the internal listener alone.
     pub fn internal_router(&self) -> Router {
         http::internal(&self.app)
-    }
-
-    /// Delivers all messages that are due now, once; how many were tried. For tests, and for hosts that run no
-    /// background work.
-    ///
-    /// # Errors
-    /// Only the store's.
-    pub async fn deliver_due(&self) -> Result<usize> {
-        if self.workers == 0 {
-            return Ok(0);
-        }
-        self.app.deliveries.deliver_due().await
-    }
-
-    /// Deletes what is over, once; how many rows went.
-    ///
-    /// # Errors
-    /// Only the store's.
-    pub async fn sweep(&self) -> Result<usize> {
-        let mut gone = 0;
-        loop {
-            let step = self.sweep_step().await?;
-            gone += step;
-            if step == 0 {
-                return Ok(gone);
-            }
-        }
-    }
-
-    async fn sweep_step(&self) -> Result<usize> {
-        let validation = &self.app.validation;
-        let now = validation.clock.now();
-        // A session that is over is kept as long again, to tell "run out" from "never was".
-        let before = now.before(validation.settings.lifetimes.session);
-        validation.limiter.forget_full(now);
-        Ok(validation.store.sweep(before, now).await?)
-    }
-
-    /// Starts what runs beside requests: the outbox's workers and the sweeper. Leases of a process that died are given
-    /// back first, so it is only for the one server of a store.
-    #[must_use = "the work ends when this is stopped"]
-    pub fn start(&self) -> Background {
-        let background = Background {
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        let freed = CancellationToken::new();
-        let (this, stop, freed_now) = (self.clone(), background.stop.clone(), freed.clone());
-        background.tasks.spawn(async move {
-            let validation = &this.app.validation;
-            if let Err(error) = validation.store.free_leases(validation.clock.now()).await {
-                tracing::warn!(%error, "leases of an earlier process could not be given back; they run out by themselves");
-            }
-            freed_now.cancel();
-            this.sweep_until(stop).await;
-        });
-        for _ in 0..self.workers {
-            let (deliveries, stop, freed) = (
-                Arc::clone(&self.app.deliveries),
-                background.stop.clone(),
-                freed.clone(),
-            );
-            background.tasks.spawn(async move {
-                freed.cancelled().await;
-                deliveries.work(stop).await;
-            });
-        }
-        background.tasks.close();
-        background
-    }
-
-    async fn sweep_until(&self, stop: CancellationToken) {
-        let mut rest = SWEEP_EVERY;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(rest) => {}
-            }
-            rest = match self.sweep_step().await {
-                Ok(0) => SWEEP_EVERY,
-                Ok(_) => SWEEP_PAUSE,
-                Err(error) => {
-                    tracing::warn!(
-                        cause = error.cause(),
-                        "the sweeper could not work; trying again"
-                    );
-                    SWEEP_EVERY
-                }
-            };
-        }
-    }
-}
-
-/// Work beside requests. It ends when it is stopped; dropped, it goes on.
-#[derive(Debug)]
-pub struct Background {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Background {
-    /// Begins nothing new, finishes and records what is being sent; gives up after `deadline`. Whether all finished.
-    pub async fn stop(self, deadline: Duration) -> bool {
-        self.stop.cancel();
-        tokio::time::timeout(deadline, self.tasks.wait())
-            .await
-            .is_ok()
     }
 }

@@ -15,6 +15,7 @@
 //! Whoever wants to know how a request is answered reads three functions: the handler, the rule, the table of errors
 //! ([`Error::wire`](error::Error::wire)).
 
+mod background;
 mod builder;
 #[cfg(feature = "server")]
 #[doc(hidden)]
@@ -43,6 +44,7 @@ pub mod store;
 pub mod threepid;
 pub mod validation;
 
-pub use builder::{Background, Builder, Threepid};
+pub use background::Background;
+pub use builder::{Builder, Threepid};
 pub use error::Error;
 pub use keys::Keyring;

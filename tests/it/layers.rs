@@ -42,8 +42,8 @@ fn group(path: &str) -> &'static str {
         ("http", _) => "http",
         ("config", _) => "config",
         (
-            "builder" | "cli" | "key_file" | "main" | "lib" | "Threepid" | "Keyring" | "Builder"
-            | "Background",
+            "background" | "builder" | "cli" | "key_file" | "main" | "lib" | "Threepid" | "Keyring"
+            | "Builder" | "Background",
             _,
         ) => "top",
         _ => "unknown",
