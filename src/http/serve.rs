@@ -21,7 +21,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -123,7 +123,7 @@ impl Listening {
         for socket in self.sockets {
             let (connections, stop) = (Arc::clone(&connections), stop.clone());
             loops.spawn(async move {
-                // Ends between two connections: one that is accepted is always served.
+                // Ends between two connections: one that has a place is always served.
                 stop.run_until_cancelled(connections.accept_all(&socket))
                     .await;
             });
@@ -153,22 +153,19 @@ struct Connections {
 impl Connections {
     async fn accept_all(&self, socket: &Socket) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
             let failed = match socket {
                 Socket::Tcp(listener) => match listener.accept().await {
                     Ok((stream, address)) => {
                         // Without it small answers may wait for the client's acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        self.spawn(stream, Peer::Tcp(address), place);
+                        self.spawn(stream, Peer::Tcp(address)).await;
                         continue;
                     }
                     Err(error) => error,
                 },
                 Socket::Unix(listener, _) => match listener.accept().await {
                     Ok((stream, _)) => {
-                        self.spawn(stream, Peer::Unix, place);
+                        self.spawn(stream, Peer::Unix).await;
                         continue;
                     }
                     Err(error) => error,
@@ -185,10 +182,14 @@ impl Connections {
         }
     }
 
-    fn spawn<S>(&self, stream: S, peer: Peer, place: OwnedSemaphorePermit)
+    /// Serves a connection as soon as there is a place for it. A socket that nobody connects to takes none from others.
+    async fn spawn<S>(&self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            return;
+        };
         let service = self
             .router
             .clone()
@@ -394,6 +395,28 @@ mod tests {
         reached.notified().await;
         go.notify_one();
         assert!(second.await.unwrap().ends_with("done"));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_connects_to_takes_no_place() {
+        let any = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let listening = Listening::bind(&[any.clone(), any]).await.unwrap();
+        let addresses = listening.addresses();
+        let limits = ConnectionLimits {
+            connections: 1,
+            ..LIMITS
+        };
+        let router = Router::new().route("/", get(peer));
+        tokio::spawn(listening.serve(router, limits, CancellationToken::new()));
+
+        let [ListenAddress::Tcp(one), ListenAddress::Tcp(other)] = addresses[..] else {
+            panic!("two TCP addresses were asked for");
+        };
+        for address in [one, one, other, other] {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let answered = timeout(Duration::from_secs(5), answer(stream)).await;
+            assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
+        }
     }
 
     #[tokio::test]
