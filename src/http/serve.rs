@@ -32,6 +32,8 @@ use crate::http::{listen::ListenAddress, peer::Peer};
 
 /// How long a client may take to send the head of a request; a connection may rest as long between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A head this large is refused, unless it arrived at one go: hyper looks after each read, which may be as large again.
+const MOST_BUFFERED: usize = 20 * 1024;
 /// How long to wait after a failed accept: it fails again until a file descriptor is free.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Who may talk to our Unix socket: ourselves and our group.
@@ -203,6 +205,7 @@ impl Connections {
             .header_read_timeout(HEAD_TIMEOUT)
             .keep_alive(true)
             .half_close(false)
+            .max_buf_size(MOST_BUFFERED)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = self.graceful.watch(connection);
         let end = self.end.clone();
@@ -416,6 +419,30 @@ mod tests {
             let stream = TcpStream::connect(address).await.unwrap();
             let answered = timeout(Duration::from_secs(5), answer(stream)).await;
             assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_is_refused_if_it_is_too_large() {
+        let (address, _stop, _served) = start(Router::new().route("/", get(peer)), LIMITS).await;
+        for (size, status) in [(8 * 1024, "200"), (40 * 1024, "431")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let filler = "x".repeat(size);
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX-Filler: {filler}\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+
+            let mut answer = Vec::new();
+            // What we sent in vain resets the connection, after the answer or before it.
+            let _ = stream.read_to_end(&mut answer).await;
+
+            let answer = String::from_utf8_lossy(&answer);
+            let closed = status == "431" && answer.is_empty();
+            assert!(
+                closed || answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer:.40}"
+            );
         }
     }
 
