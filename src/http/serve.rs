@@ -28,12 +28,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::http::{listen::ListenAddress, peer::Peer};
+use crate::http::{listen::ListenAddress, peer::Peer, stall::Unstalled};
 
 /// How long a client may take to send the head of a request; a connection may rest as long between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A head this large is refused, unless it arrived at one go: hyper looks after each read, which may be as large again.
 const MOST_BUFFERED: usize = 20 * 1024;
+/// How long a client may leave an answer unread.
+const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: it fails again until a file descriptor is free.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Who may talk to our Unix socket: ourselves and our group.
@@ -200,6 +202,7 @@ impl Connections {
                 request.extensions_mut().insert(peer);
                 request
             });
+        let stream = Unstalled::new(stream, WRITE_STALL);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -420,6 +423,28 @@ mod tests {
             let answered = timeout(Duration::from_secs(5), answer(stream)).await;
             assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answers_loses_its_place() {
+        let limits = ConnectionLimits {
+            connections: 1,
+            ..LIMITS
+        };
+        let large = || async { "x".repeat(1 << 20) };
+        let router = Router::new().route("/", get(large));
+        let (address, _stop, _served) = start(router, limits).await;
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        deaf.write_all(&request.repeat(64)).await.unwrap();
+        // Lets the server write until nothing goes any more, before the clock begins to jump.
+        sleep(Duration::from_millis(200)).await;
+
+        tokio::time::pause();
+        let next = TcpStream::connect(address).await.unwrap();
+        let answered = timeout(WRITE_STALL * 2, answer(next)).await;
+
+        assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]
