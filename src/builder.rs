@@ -179,7 +179,8 @@ impl Builder {
                 "the public URL must be an http or https URL, not {public_url}"
             ));
         }
-        settings.email = self.courier.is_some();
+        let sends = self.courier.is_some();
+        settings.email = sends;
         let letterhead = Letterhead {
             app_name: self.app_name.clone(),
             server_name: self
@@ -220,7 +221,8 @@ impl Builder {
         };
         Ok(Threepid {
             app,
-            workers: self.workers,
+            // Without a courier what is queued waits for a start with one.
+            workers: if sends { self.workers } else { 0 },
         })
     }
 }
@@ -296,6 +298,9 @@ impl Threepid {
     /// # Errors
     /// Only the store's.
     pub async fn deliver_due(&self) -> Result<usize> {
+        if self.workers == 0 {
+            return Ok(0);
+        }
         self.app.deliveries.deliver_due().await
     }
 

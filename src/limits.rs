@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -83,9 +83,19 @@ impl Limiter {
     /// Counts one `requestToken`.
     pub(crate) fn count_request(&self, source: Source, now: Timestamp) -> Result<()> {
         count_source(self.settings.per_source, &self.requests, source, now)?;
-        let mut full_at = self.global.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full_at = lock(&self.global);
         *full_at = Some(self.settings.global.take(*full_at, now).map_err(limited)?);
         Ok(())
+    }
+
+    /// Takes the count of a `requestToken` back, which turned out to repeat an accepted one.
+    pub(crate) fn give_request_back(&self, source: Source) {
+        let mut requests = lock(&self.requests);
+        if let Some(full_at) = requests.get_mut(&source) {
+            *full_at = self.settings.per_source.give_back(*full_at);
+        }
+        let mut global = lock(&self.global);
+        *global = global.map(|full_at| self.settings.global.give_back(full_at));
     }
 
     /// Counts one `submitToken`.
@@ -101,11 +111,15 @@ impl Limiter {
     /// Forgets sources whose bucket is full again.
     pub(crate) fn forget_full(&self, now: Timestamp) {
         for buckets in [&self.requests, &self.submissions] {
-            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buckets = lock(buckets);
             buckets.retain(|_, full_at| *full_at > now);
             buckets.shrink_to(1024);
         }
     }
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn limited(retry_after: Duration) -> Error {
@@ -121,7 +135,7 @@ fn count_source(
     if rate == Rate::OFF {
         return Ok(());
     }
-    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut buckets = lock(buckets);
     let source = if buckets.len() < MOST_SOURCES || buckets.contains_key(&source) {
         source
     } else {

@@ -4,13 +4,15 @@
 
 use std::{
     collections::HashSet,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use serde::Serialize;
-use tokio::{sync::Notify, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     proof::{self, Code, Link},
     secret::{random, random_fraction},
     session::{Lifetimes, MessageKind},
-    store::{Queued, Store},
+    store::{Queued, Store, StoreResult},
     validation::{Contents, below},
 };
 
@@ -36,6 +38,8 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 const MOST_AT_ONCE: u32 = 16;
 /// A delivery over this is slow: then a worker takes one message at a time, and leaves the others to its fellows.
 const QUICK: Duration = Duration::from_millis(20);
+/// After a delivery over this, a worker gives the rest of its batch back.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What the words of a message need.
 #[derive(Clone, Debug)]
@@ -65,8 +69,10 @@ pub(crate) struct Deliveries {
     pub(crate) letterhead: Letterhead,
     /// Names this process's leases.
     holder: String,
-    /// Delivered, and not recorded yet: never to be sent again by this process.
-    unrecorded: Arc<Mutex<HashSet<i64>>>,
+    /// The messages in hand.
+    in_hand: Arc<Mutex<HashSet<i64>>>,
+    /// Records under way.
+    records: TaskTracker,
     health: Mutex<RelayHealth>,
 }
 
@@ -84,7 +90,7 @@ impl Deliveries {
             std::process::id(),
             u32::from_le_bytes(random())
         );
-        let (unrecorded, health) = (Arc::default(), Mutex::default());
+        let (in_hand, records) = (Arc::default(), TaskTracker::new());
         Self {
             store,
             courier,
@@ -93,8 +99,9 @@ impl Deliveries {
             wake,
             letterhead,
             holder,
-            unrecorded,
-            health,
+            in_hand,
+            records,
+            health: Mutex::default(),
         }
     }
 
@@ -131,14 +138,11 @@ impl Deliveries {
     pub(crate) async fn deliver_due(&self) -> Result<usize> {
         let never = CancellationToken::new();
         let mut tried = 0;
-        loop {
-            let leased = self.lease(MOST_AT_ONCE).await?;
-            if leased.is_empty() {
-                return Ok(tried);
-            }
-            tried += leased.len();
-            self.deliver_all(leased, &never).await;
+        while let Some(batch) = self.lease(MOST_AT_ONCE).await? {
+            tried += batch.len();
+            self.deliver_all(batch, &never).await;
         }
+        Ok(tried)
     }
 
     async fn wait_for_work(&self, stop: &CancellationToken) {
@@ -156,53 +160,72 @@ impl Deliveries {
 
     /// Delivers up to `most` messages; how long the slowest took, or `None` if nothing was due.
     async fn deliver_some(&self, most: u32, stop: &CancellationToken) -> Result<Option<Duration>> {
-        let leased = self.lease(most).await?;
+        match self.lease(most).await? {
+            Some(batch) => Ok(Some(self.deliver_all(batch, stop).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `most` due messages that nobody in this process has in hand; `None` if nothing was due.
+    async fn lease(&self, most: u32) -> Result<Option<Vec<InHand>>> {
+        let now = self.clock.now();
+        let until = now + self.courier.longest() * 2 + Duration::from_mins(1);
+        // Before the lease: what leaves the set after this is finished in the store.
+        let in_hand = lock(&self.in_hand).clone();
+        let leased = self.store.lease(&self.holder, most, now, until).await?;
         if leased.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.deliver_all(leased, stop).await))
-    }
-
-    async fn lease(&self, most: u32) -> Result<Vec<Queued>> {
-        let now = self.clock.now();
-        let until = now + self.courier.longest() * 2 + Duration::from_mins(1);
-        Ok(self.store.lease(&self.holder, most, now, until).await?)
+        let mut batch = Vec::with_capacity(leased.ready.len());
+        for queued in leased.ready {
+            let id = queued.id;
+            let free = !in_hand.contains(&id);
+            if let Some(message) = free.then(|| InHand::take(queued, &self.in_hand)).flatten() {
+                batch.push(message);
+            } else {
+                // Its lease ran out, or it was given back this very moment: whoever has it settles it.
+                let soon = now + IDLE_LOOK;
+                self.store
+                    .retry_at(id, &self.holder, "in hand", soon)
+                    .await?;
+            }
+        }
+        Ok(Some(batch))
     }
 
     /// Delivers a batch one by one, while the records of those before are made durable; how long the slowest took.
-    async fn deliver_all(&self, batch: Vec<Queued>, stop: &CancellationToken) -> Duration {
-        let leased_at = self.clock.now();
-        let mut records = JoinSet::new();
+    async fn deliver_all(&self, batch: Vec<InHand>, stop: &CancellationToken) -> Duration {
+        let mut records = Vec::with_capacity(batch.len());
         let mut slowest = Duration::ZERO;
-        for queued in batch {
-            if self
-                .unrecorded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&queued.id)
-            {
-                continue;
-            }
+        for message in batch {
             let began = self.clock.now();
-            // Never begin what could outlive its lease: another worker would send it again.
-            if stop.is_cancelled() || began.since(leased_at) > self.courier.longest() {
-                records.spawn(self.record(queued, Ended::GivenBack, began));
-                continue;
-            }
-            let ended = self.deliver(&queued).await;
+            // Behind a slow delivery the others would wait for nothing: they go to whoever is free.
+            let ended = if stop.is_cancelled() || slowest > SLOW {
+                Ended::GivenBack
+            } else {
+                let delivery = AssertUnwindSafe(self.deliver(&message.queued)).catch_unwind();
+                delivery
+                    .await
+                    .unwrap_or_else(|_| Ended::Later("the courier panicked".to_owned()))
+            };
             let now = self.clock.now();
             slowest = slowest.max(now.since(began));
             self.note_health(&ended, began);
-            records.spawn(self.record(queued, ended, now));
+            // On its own, so that it is made even if nobody waits for this batch any more.
+            records.push(self.records.spawn(self.record(message, ended, now)));
         }
-        records.join_all().await;
+        for record in records {
+            if record.await.is_err() {
+                tracing::error!("the record of a delivery panicked");
+            }
+        }
         slowest
     }
 
     async fn deliver(&self, queued: &Queued) -> Ended {
         let now = self.clock.now();
         if now >= queued.useless_at {
-            return Ended::Failed("given up: the link would have run out".to_owned());
+            return Ended::Failed("given up: by now it would be useless".to_owned());
         }
         let message = match self.write(queued, now) {
             Ok(message) => message,
@@ -271,37 +294,33 @@ impl Deliveries {
     /// The record of one message, to be made beside the next deliveries.
     fn record(
         &self,
-        queued: Queued,
+        message: InHand,
         ended: Ended,
         now: Timestamp,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (store, holder, unrecorded) = (
-            Arc::clone(&self.store),
-            self.holder.clone(),
-            Arc::clone(&self.unrecorded),
-        );
+        let (store, holder) = (Arc::clone(&self.store), self.holder.clone());
         async move {
-            let id = queued.id;
-            if let Ended::Sent(outcome) = ended {
-                lock(&unrecorded).insert(id);
-                // The lease may run out meanwhile; the set keeps this process from sending it again.
-                while let Err(error) = store.delivered(id, &holder, &outcome, now).await {
-                    tracing::warn!(message = id, %error, "a delivery could not be recorded; trying again");
-                    tokio::time::sleep(IDLE_LOOK).await;
+            let id = message.queued.id;
+            let recorded = match ended {
+                Ended::Sent(outcome) => {
+                    // The lease may run out meanwhile; what is in hand is not sent again by this process.
+                    while let Err(error) = store.delivered(id, &outcome, now).await {
+                        tracing::warn!(message = id, %error, "a delivery could not be recorded; trying again");
+                        tokio::time::sleep(IDLE_LOOK).await;
+                    }
+                    Ok(true)
                 }
-                lock(&unrecorded).remove(&id);
-                return;
-            }
-            let recorded = match ended.settle(&queued, now) {
-                (outcome, Some(due_at)) => store.retry_at(id, &holder, &outcome, due_at).await,
-                (outcome, None) => {
-                    tracing::warn!(
-                        message = id,
-                        to = queued.session.threepid.masked(),
-                        outcome,
-                        "a message was given up"
-                    );
-                    store.give_up(id, &holder, &outcome, now).await
+                Ended::GivenBack => store.give_back(id, &holder, now).await,
+                Ended::Later(outcome) => {
+                    let due_at = now + backoff(message.queued.deliveries, random_fraction());
+                    if due_at < message.queued.useless_at {
+                        store.retry_at(id, &holder, &outcome, due_at).await
+                    } else {
+                        give_up(&*store, &message.queued, &holder, &outcome, now).await
+                    }
+                }
+                Ended::Failed(outcome) => {
+                    give_up(&*store, &message.queued, &holder, &outcome, now).await
                 }
             };
             if let Err(error) = recorded {
@@ -312,27 +331,45 @@ impl Deliveries {
     }
 }
 
+async fn give_up(
+    store: &dyn Store,
+    queued: &Queued,
+    holder: &str,
+    outcome: &str,
+    now: Timestamp,
+) -> StoreResult<bool> {
+    let to = queued.session.threepid.masked();
+    tracing::warn!(message = queued.id, to, outcome, "a message was given up");
+    store.give_up(queued.id, holder, outcome, now).await
+}
+
+/// A message that this process has leased, and has not recorded the end of. While it is in hand, nobody here takes it
+/// once more, whatever becomes of its lease.
+struct InHand {
+    queued: Queued,
+    all: Arc<Mutex<HashSet<i64>>>,
+}
+
+impl InHand {
+    fn take(queued: Queued, all: &Arc<Mutex<HashSet<i64>>>) -> Option<Self> {
+        let all = Arc::clone(all);
+        let is_new = lock(&all).insert(queued.id);
+        is_new.then(|| Self { queued, all })
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        lock(&self.all).remove(&self.queued.id);
+    }
+}
+
 /// How one try ended.
 enum Ended {
     Sent(String),
     Later(String),
     Failed(String),
     GivenBack,
-}
-
-impl Ended {
-    /// What the history says, and when to try again.
-    fn settle(self, queued: &Queued, now: Timestamp) -> (String, Option<Timestamp>) {
-        match self {
-            Self::GivenBack => ("not tried yet".to_owned(), Some(now)),
-            Self::Sent(outcome) | Self::Failed(outcome) => (outcome, None),
-            Self::Later(outcome) => {
-                let due_at = now + backoff(queued.deliveries, random_fraction());
-                let in_time = due_at < queued.useless_at;
-                (outcome, in_time.then_some(due_at))
-            }
-        }
-    }
 }
 
 /// The wait after the `deliveries`-th failure: doubled each time, spread by `chance` from half to one and a half.

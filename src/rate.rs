@@ -6,6 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::{Timestamp, millis};
 
+/// How much further ahead than its period a bucket must lie before the clock is taken to have been set back, in
+/// milliseconds: requests that overtake each other, and clocks of several machines, differ by less.
+pub(crate) const SET_BACK: i64 = 60_000;
+/// The longest period that a rate may have.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+
 /// At most `burst` at once, and `burst` again in each `period`: written `10/1h`, or `off`.
 ///
 /// A bucket is one number, the moment at which it is full again. Taking one moves it by `period / burst`; it may not
@@ -35,6 +41,12 @@ impl Rate {
         Some(((period / i64::from(burst)).max(1), period))
     }
 
+    /// Puts back the one that was taken last.
+    pub(crate) fn give_back(self, full_at: Timestamp) -> Timestamp {
+        let step = self.step_and_period().map_or(0, |(step, _)| step);
+        Timestamp(full_at.0.saturating_sub(step))
+    }
+
     /// Takes one at `now` from a bucket that is full at `full_at`: the new moment, or how long to wait for one.
     pub(crate) fn take(
         self,
@@ -46,7 +58,7 @@ impl Rate {
         };
         let furthest = now.0.saturating_add(period);
         let full_at = full_at.unwrap_or(now).0;
-        if full_at > furthest {
+        if full_at > furthest.saturating_add(SET_BACK) {
             return Ok(Timestamp(furthest));
         }
         let moved = full_at.max(now.0).saturating_add(step);
@@ -72,6 +84,9 @@ impl FromStr for Rate {
         let burst: u32 = burst.trim().parse().map_err(|_| FORM)?;
         let period: jiff::SignedDuration = period.trim().parse().map_err(|_| FORM)?;
         let period = Duration::try_from(period).map_err(|_| FORM)?;
+        if period > LONGEST {
+            return Err(format!("a period is a year at most; {FORM}"));
+        }
         if burst == 0 || period.is_zero() {
             return Err(format!("a limit of nothing would refuse everybody; {FORM}"));
         }
@@ -154,7 +169,7 @@ mod tests {
         assert_eq!("off".parse::<Rate>(), Ok(Rate::OFF));
         assert_eq!(FIVE_AN_HOUR.to_string(), "5/1h");
         for bad in [
-            "", "5", "0/1h", "5/0s", "5/-1h", "-1/1h", "five/1h", "5/soon",
+            "", "5", "0/1h", "5/0s", "5/-1h", "-1/1h", "five/1h", "5/soon", "5/9000h",
         ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }

@@ -287,19 +287,21 @@ pub(crate) fn answer(
         genuine: true,
         user_id,
     };
-    let notice = |message| Answer {
+    let notice = |message, user_id| Answer {
         message,
         genuine: false,
-        user_id: None,
+        user_id,
     };
     match (purpose, owner) {
         (Purpose::Register, None) => Ok(token(None)),
         (Purpose::Add, None) => Ok(token(asker)),
         (Purpose::Register | Purpose::Add, Some(_)) if reveal => Err(Error::InUse),
-        (Purpose::Register | Purpose::Add, Some(_)) => Ok(notice(MessageKind::AlreadyInUse)),
+        (Purpose::Register, Some(_)) => Ok(notice(MessageKind::AlreadyInUse, None)),
+        // Tied like a real one, so that other accounts are refused alike.
+        (Purpose::Add, Some(_)) => Ok(notice(MessageKind::AlreadyInUse, asker)),
         (Purpose::Password, Some(owner)) => Ok(token(Some(owner))),
         (Purpose::Password, None) if reveal => Err(Error::NoAccount),
-        (Purpose::Password, None) => Ok(notice(MessageKind::NoAccount)),
+        (Purpose::Password, None) => Ok(notice(MessageKind::NoAccount, None)),
     }
 }
 

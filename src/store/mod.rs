@@ -68,6 +68,8 @@ pub struct NewRequest {
     /// How often one session may send.
     pub(crate) session_rate: Rate,
     pub(crate) lifetimes: Lifetimes,
+    /// How long what the message holds works.
+    pub(crate) useful_for: Duration,
     pub(crate) now: Timestamp,
 }
 
@@ -119,6 +121,28 @@ pub struct NewClaim {
     pub(crate) now: Timestamp,
 }
 
+/// Whether the code that was shown is the session's, asked once the try is counted.
+pub(crate) type IsRight = Box<dyn FnOnce(&Session) -> bool + Send>;
+
+/// A code that was shown for a pending session.
+pub struct NewTry {
+    pub(crate) sid: SessionId,
+    pub(crate) is_right: IsRight,
+    /// The bucket of tries at the address.
+    pub(crate) address_bucket: Bucket,
+    /// How many tries one session has.
+    pub(crate) code_tries: u32,
+    pub(crate) now: Timestamp,
+    /// How long the session lives once it is validated.
+    pub(crate) validated_until: Timestamp,
+}
+
+impl fmt::Debug for NewTry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "NewTry({})", self.sid)
+    }
+}
+
 /// Validation sessions.
 #[async_trait]
 pub trait Sessions: fmt::Debug + Send + Sync {
@@ -141,17 +165,12 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// The session of this name, over or not.
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>>;
 
-    /// Counts one try at the session's code, and one at its address, and returns the session with that try counted.
+    /// Counts one try at the session's code, and one at its address; then asks whether it is right, and validates the
+    /// session if so: all in one durable transaction. The session as it is afterwards.
     ///
     /// Of parallel callers no two see the same count. `Err` in the result is the address's limit; `None` if the code
     /// can not be tried any more.
-    async fn count_try(
-        &self,
-        sid: SessionId,
-        bucket: Bucket,
-        code_tries: u32,
-        now: Timestamp,
-    ) -> StoreResult<Result<Option<Session>, Duration>>;
+    async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>>;
 
     /// Marks a pending session validated and starts its life once more. `false` if it was not pending.
     async fn mark_validated(
@@ -199,6 +218,23 @@ pub struct Queued {
     pub session: Session,
 }
 
+/// What a worker leased.
+#[derive(Debug, Default)]
+pub struct Leased {
+    /// Messages to deliver.
+    pub ready: Vec<Queued>,
+    /// How many were dropped instead, because nobody needs them any more.
+    pub dropped: usize,
+}
+
+impl Leased {
+    /// Whether nothing was due.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.dropped == 0
+    }
+}
+
 /// A row of the outbox as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OutboxEntry {
@@ -232,24 +268,19 @@ pub struct Backlog {
 /// Messages on their way.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, ended or has
-    /// a newer attempt. Of parallel callers no two get the same message.
+    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, replaced or
+    /// over, or has a newer attempt. Of parallel callers no two get the same message.
     async fn lease(
         &self,
         holder: &str,
         most: u32,
         now: Timestamp,
         until: Timestamp,
-    ) -> StoreResult<Vec<Queued>>;
+    ) -> StoreResult<Leased>;
 
-    /// Records that the next hop has taken the message. `false` if `holder` has no lease on it any more.
-    async fn delivered(
-        &self,
-        id: i64,
-        holder: &str,
-        outcome: &str,
-        now: Timestamp,
-    ) -> StoreResult<bool>;
+    /// Records that the next hop has taken the message: a fact, whoever holds the lease by now. `false` if the message
+    /// was finished already.
+    async fn delivered(&self, id: i64, outcome: &str, now: Timestamp) -> StoreResult<bool>;
 
     /// Gives the lease back, to be tried again at `due_at`.
     async fn retry_at(
@@ -259,6 +290,9 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         outcome: &str,
         due_at: Timestamp,
     ) -> StoreResult<bool>;
+
+    /// Gives the lease back of a message that was not tried.
+    async fn give_back(&self, id: i64, holder: &str, now: Timestamp) -> StoreResult<bool>;
 
     /// Records that the message will never be delivered.
     async fn give_up(

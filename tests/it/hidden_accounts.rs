@@ -1,7 +1,10 @@
 //! Who has an account is not told.
 
 use serde_json::{Value, json};
-use threepid::limits;
+use threepid::{
+    limits, secret::ClientSecret, session::Purpose, source::Source, threepid::Threepid,
+    validation::TokenRequest,
+};
 
 use crate::support::app::*;
 
@@ -140,4 +143,38 @@ async fn a_reset_s_mail_names_the_account() {
     app.own("@owner:example.org", "taken@example.org").await;
     app.post(PASSWORD, &body("taken@example.org", 1)).await;
     assert!(app.mail().await.text.contains("@owner:example.org"));
+}
+
+#[tokio::test]
+async fn an_add_session_tied_to_an_account_is_refused_to_others_alike() {
+    let app = TestApp::new();
+    app.own("@o:example.org", "taken@example.org").await;
+    let mut answers = Vec::new();
+    for email in ["taken@example.org", "free@example.org"] {
+        let secret = ClientSecret::parse("s").unwrap();
+        let request = TokenRequest {
+            purpose: Purpose::Add,
+            threepid: Threepid::email(email).unwrap(),
+            client_secret: secret.clone(),
+            send_attempt: 1,
+            next_link: None,
+            source: Source::Unknown,
+            user_id: Some("@asker:example.org".to_owned()),
+        };
+        let validation = app.threepid.validation();
+        let sid = Some(validation.request_token(request).await.unwrap().sid);
+        for user in [None, Some("@asker:example.org"), Some("@other:example.org")] {
+            answers.push(validation.proof(sid, &secret, Purpose::Add, user).await);
+        }
+    }
+    assert_eq!(answers[..3], answers[3..]);
+    let mails = app.mails().await;
+    let notice = mails
+        .iter()
+        .find(|mail| mail.to == "taken@example.org")
+        .unwrap();
+    assert!(
+        !notice.text.contains("@asker:example.org"),
+        "the owner is not told who asked"
+    );
 }

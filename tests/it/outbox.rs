@@ -1,14 +1,24 @@
 //! Messages on their way, to a real (scripted) relay.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use threepid::{
     courier::{
+        Courier, DeliveryError, Message,
         capture::Capture,
         email::{self, EmailSettings},
     },
     limits,
     store::{Outbox, OutboxEntry, Sessions},
+    threepid::Threepid,
 };
 
 use crate::support::{
@@ -210,7 +220,7 @@ async fn a_dead_process_s_leases_are_given_back() {
         .lease("a dead process", 9, now, now + Duration::from_mins(10))
         .await
         .unwrap();
-    assert_eq!(leased.len(), 1);
+    assert_eq!(leased.ready.len(), 1);
     assert!(app.mails().await.is_empty(), "somebody else holds it");
 
     assert_eq!(app.store.free_leases(now).await.unwrap(), 1);
@@ -218,7 +228,7 @@ async fn a_dead_process_s_leases_are_given_back() {
     assert_eq!(app.mails().await.len(), 1);
     assert!(
         !app.store
-            .delivered(leased[0].id, "a dead process", "late", now)
+            .delivered(leased.ready[0].id, "late", now)
             .await
             .unwrap()
     );
@@ -240,4 +250,89 @@ async fn background_work_delivers_by_itself_and_stops() {
     }
     assert_eq!(arrived.len(), 1);
     assert!(background.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn stale_messages_do_not_stand_in_the_way_of_live_ones() {
+    let app = TestApp::new();
+    for attempt in 1..=60 {
+        app.post(REGISTER, &alice(attempt)).await;
+    }
+    assert_eq!(app.mails().await.len(), 1, "in one go: the newest");
+}
+
+/// A courier that panics at every other mail.
+#[derive(Debug, Default)]
+struct Clumsy {
+    taken: AtomicUsize,
+}
+
+#[async_trait]
+impl Courier for Clumsy {
+    async fn deliver(&self, _: &Threepid, _: &Message) -> Result<String, DeliveryError> {
+        let number = self.taken.fetch_add(1, Ordering::SeqCst);
+        assert!(number % 2 == 1, "clumsy");
+        Ok("taken".to_owned())
+    }
+
+    async fn greet(&self) -> (Vec<String>, Result<(), DeliveryError>) {
+        (Vec::new(), Ok(()))
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+#[tokio::test]
+async fn a_courier_that_panics_ends_no_worker() {
+    let app = TestApp::with(|builder| {
+        let builder = builder.limits(limits::Settings::OFF);
+        builder.email(Arc::new(Clumsy::default())).workers(1)
+    });
+    let background = app.threepid.start();
+    for number in 0..6 {
+        let email = format!("u{number}@example.org");
+        let body = serde_json::json!({ "client_secret": "s", "email": email, "send_attempt": 1 });
+        app.post(REGISTER, &body).await;
+    }
+    let mut sent = 0;
+    for _ in 0..200 {
+        let entries = app.store.list(6).await.unwrap();
+        sent = entries.iter().filter(|entry| entry.state == "sent").count();
+        if sent == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(sent, 3);
+    let waiting = app
+        .store
+        .list(6)
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|entry| entry.state == "queued");
+    assert_eq!(
+        waiting.unwrap().outcome.as_deref(),
+        Some("the courier panicked")
+    );
+    assert!(background.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn without_a_courier_nothing_is_taken_for_sent() {
+    let app = TestApp::new();
+    app.post(REGISTER, &alice(1)).await;
+    let (url, keys) = (
+        PUBLIC_URL.parse().unwrap(),
+        threepid::Keyring::generate().unwrap(),
+    );
+    let silent = threepid::Threepid::builder(url, Arc::clone(&app.store), keys)
+        .build()
+        .unwrap();
+
+    assert_eq!(silent.deliver_due().await.unwrap(), 0);
+
+    assert_eq!(newest(&app).await.state, "queued");
 }

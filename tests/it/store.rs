@@ -42,7 +42,7 @@ async fn of_parallel_validations_one_is_the_first() {
     let marks: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let app = Arc::clone(&app);
-            let (now, end) = (app.clock.now(), app.clock.now() + Duration::from_secs(60));
+            let (now, end) = (app.clock.now(), app.clock.now() + Duration::from_mins(1));
             tokio::spawn(async move { app.store.mark_validated(sid, now, end).await.unwrap() })
         })
         .collect();

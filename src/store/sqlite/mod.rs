@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::time::Instant;
 
 use self::{readers::Readers, writer::Writer};
@@ -20,6 +20,7 @@ mod outbox;
 mod readers;
 mod row;
 mod sessions;
+mod sweep;
 mod writer;
 
 mod migrations {
@@ -110,33 +111,34 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], whose text tells an operator what to do.
     pub fn open(path: &Path, role: Role) -> Result<Arc<Self>, OpenError> {
-        make_place(path)?;
         let refused = |error: &dyn std::fmt::Display| refused(path, error);
-        let mut connection = connect(path, false).map_err(|error| refused(&error))?;
-        let lock = match role {
-            Role::Server => {
-                let lock = lock(path)?;
-                migrate(path, &mut connection)?;
-                Some(lock)
-            }
-            Role::Beside => {
-                // A fresh or older database is brought up to date if no server holds it.
-                if schema(path, &connection)? < newest() {
-                    let _lock = lock(path).map_err(|_| OpenError::Older {
-                        path: path.display().to_string(),
-                    })?;
-                    migrate(path, &mut connection)?;
-                }
-                None
-            }
+        make_folder(path)?;
+        // The lock comes first: a process that is refused has not touched the database.
+        let lock = if role == Role::Server {
+            Some(lock(path)?)
+        } else {
+            None
         };
+        make_file(path).map_err(|error| refused(&error))?;
+        let mut connection = connect(path, false).map_err(|error| refused(&error))?;
+        let found = schema(path, &connection)?;
+        if role == Role::Server || found > newest() {
+            migrate(path, &mut connection)?;
+        } else if found < newest() {
+            // A fresh or older database is brought up to date if no server holds it.
+            let _lock = self::lock(path).map_err(|_| OpenError::Older {
+                path: path.display().to_string(),
+            })?;
+            migrate(path, &mut connection)?;
+        }
         let readers = (0..READERS)
             .map(|_| connect(path, true))
             .collect::<Result<_, _>>();
         let readers = readers
             .map_err(|error| refused(&error))
             .and_then(|connections| Readers::start(connections).map_err(|error| refused(&error)))?;
-        let writer = Writer::start(connection).map_err(|error| refused(&error))?;
+        let writer =
+            Writer::start(connection, role == Role::Server).map_err(|error| refused(&error))?;
         Ok(Arc::new(Self {
             writer: Arc::new(writer),
             readers,
@@ -151,8 +153,9 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], whose text tells an operator what to do.
     pub fn migrate(path: &Path) -> Result<MigrationReport, OpenError> {
-        make_place(path)?;
+        make_folder(path)?;
         let _lock = lock(path)?;
+        make_file(path).map_err(|error| refused(path, &error))?;
         let mut connection = connect(path, false).map_err(|error| refused(path, &error))?;
         let applied = migrate(path, &mut connection)?;
         Ok(MigrationReport {
@@ -215,6 +218,19 @@ impl SqliteStore {
             })
             .await
     }
+
+    /// Runs one statement that is in no hurry.
+    async fn write_patiently<T, W>(&self, work: W) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.writer
+            .run_patiently(writer::Size::One, |connection| {
+                work(connection).map(writer::Verdict::Keep)
+            })
+            .await
+    }
 }
 
 impl Drop for SqliteStore {
@@ -239,33 +255,36 @@ fn refused(path: &Path, cause: &dyn std::fmt::Display) -> OpenError {
     }
 }
 
-/// Makes the database's folder and an empty file in it, for their owner alone; SQLite gives its other files that mode too.
-fn make_place(path: &Path) -> Result<(), OpenError> {
-    if let Some(folder) = path
+/// Makes the database's folder, for its owner alone.
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
-        builder
-            .create(folder)
-            .map_err(|error| refused(folder, &error))?;
-    }
-    private_file(path)
-        .map(drop)
-        .map_err(|error| refused(path, &error))
+    else {
+        return Ok(());
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder
+        .create(folder)
+        .map_err(|error| refused(folder, &error))
 }
 
-/// Opens a file, which is made for its owner alone if there is none.
-fn private_file(path: &Path) -> std::io::Result<File> {
+/// Makes an empty database for its owner alone, if there is none; SQLite gives its other files that mode too.
+///
+/// One that exists is not even opened: closing it again would drop all locks that this process holds on it.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    match private_options().create_new(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.read(true).write(true);
     options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
 }
 
 fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
@@ -277,6 +296,8 @@ fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Without it SQLite plans a statement anew whenever a bound value might suggest another plan: each time, here.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if read_only {
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2000;")?;
     } else {
@@ -292,7 +313,11 @@ fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
 /// The lock against a second server: held as long as the file is open, whatever becomes of the process.
 fn lock(database: &Path) -> Result<File, OpenError> {
     let path = lock_path(database);
-    let mut file = private_file(&path).map_err(|error| refused(&path, &error))?;
+    let mut file = private_options()
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| refused(&path, &error))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -395,6 +420,35 @@ mod tests {
         assert!(SqliteStore::open(&path, Role::Server).is_ok());
     }
 
+    #[tokio::test]
+    async fn a_refused_second_open_takes_nothing_from_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("threepid.db");
+        let first = SqliteStore::open(&path, Role::Server).unwrap();
+        first
+            .set_key_fingerprint("before".to_owned())
+            .await
+            .unwrap();
+        assert!(SqliteStore::open(&path, Role::Server).is_err());
+        drop(SqliteStore::open(&path, Role::Beside).unwrap());
+        let other_process = |sql: &str| {
+            let script = format!(
+                "import sqlite3; c = sqlite3.connect({:?}); print(c.execute({sql:?}).fetchall()); c.close()",
+                path.display().to_string()
+            );
+            let output = std::process::Command::new("python3")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        other_process("SELECT 1");
+
+        first.set_key_fingerprint("after".to_owned()).await.unwrap();
+
+        assert!(other_process("SELECT value FROM meta").contains("after"));
+    }
+
     #[test]
     fn the_database_is_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -448,6 +502,8 @@ mod tests {
 
         let refused = SqliteStore::open(&path, Role::Server).unwrap_err();
 
+        assert!(matches!(refused, OpenError::Newer { .. }), "{refused}");
+        let refused = SqliteStore::open(&path, Role::Beside).unwrap_err();
         assert!(matches!(refused, OpenError::Newer { .. }), "{refused}");
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    store::{Backlog, Outbox, OutboxEntry, Queued, StoreResult, stored_medium},
+    store::{Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult, stored_medium},
     threepid::Threepid,
 };
 
@@ -22,23 +22,17 @@ impl Outbox for SqliteStore {
         most: u32,
         now: Timestamp,
         until: Timestamp,
-    ) -> StoreResult<Vec<Queued>> {
+    ) -> StoreResult<Leased> {
         let holder = holder.to_owned();
         self.writer
-            .run(Size::Many, move |connection| {
+            .run_patiently(Size::Many, move |connection| {
                 lease(connection, &holder, most, now, until).map(Verdict::Keep)
             })
             .await
     }
 
-    async fn delivered(
-        &self,
-        id: i64,
-        holder: &str,
-        outcome: &str,
-        now: Timestamp,
-    ) -> StoreResult<bool> {
-        self.finish(id, holder, "sent", outcome, now).await
+    async fn delivered(&self, id: i64, outcome: &str, now: Timestamp) -> StoreResult<bool> {
+        self.finish(id, None, "sent", outcome, now).await
     }
 
     async fn retry_at(
@@ -49,13 +43,27 @@ impl Outbox for SqliteStore {
         due_at: Timestamp,
     ) -> StoreResult<bool> {
         let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
-        self.write_one(move |connection| {
+        self.write_patiently(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, state = 'queued', outcome = ?3, due_at = ?4
                      WHERE id = ?1 AND holder = ?2 AND finished_at IS NULL",
                 )?
                 .execute(params![id, holder, outcome, due_at.0])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
+    async fn give_back(&self, id: i64, holder: &str, now: Timestamp) -> StoreResult<bool> {
+        let holder = holder.to_owned();
+        self.write_one(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE outbox SET holder = NULL, state = 'queued', due_at = ?3, deliveries = deliveries - 1
+                     WHERE id = ?1 AND holder = ?2 AND finished_at IS NULL",
+                )?
+                .execute(params![id, holder, now.0])?;
             Ok(changed > 0)
         })
         .await
@@ -68,7 +76,7 @@ impl Outbox for SqliteStore {
         outcome: &str,
         now: Timestamp,
     ) -> StoreResult<bool> {
-        self.finish(id, holder, "failed", outcome, now).await
+        self.finish(id, Some(holder), "failed", outcome, now).await
     }
 
     async fn free_leases(&self, now: Timestamp) -> StoreResult<usize> {
@@ -152,20 +160,21 @@ impl Outbox for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Ends a message; only for `holder` if one is given.
     async fn finish(
         &self,
         id: i64,
-        holder: &str,
+        holder: Option<&str>,
         state: &'static str,
         outcome: &str,
         now: Timestamp,
     ) -> StoreResult<bool> {
-        let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
-        self.write_one(move |connection| {
+        let (holder, outcome) = (holder.map(str::to_owned), outcome.to_owned());
+        self.write_patiently(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4
-                     WHERE id = ?1 AND holder = ?2 AND finished_at IS NULL",
+                     WHERE id = ?1 AND (?2 IS NULL OR holder = ?2) AND finished_at IS NULL",
                 )?
                 .execute(params![id, holder, state, outcome, now.0])?;
             Ok(changed > 0)
@@ -180,7 +189,7 @@ fn lease(
     most: u32,
     now: Timestamp,
     until: Timestamp,
-) -> rusqlite::Result<Vec<Queued>> {
+) -> rusqlite::Result<Leased> {
     let leased: Vec<i64> = connection
         .prepare_cached(
             "UPDATE outbox SET holder = ?1, due_at = ?2, state = 'sending', deliveries = deliveries + 1
@@ -189,7 +198,7 @@ fn lease(
         )?
         .query_map(params![holder, until.0, now.0, most], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let mut ready = Vec::with_capacity(leased.len());
+    let (due, mut ready) = (leased.len(), Vec::with_capacity(leased.len()));
     for id in leased {
         let queued = connection
             .prepare_cached(&format!(
@@ -209,7 +218,8 @@ fn lease(
             )?,
         }
     }
-    Ok(ready)
+    let dropped = due - ready.len();
+    Ok(Leased { ready, dropped })
 }
 
 /// Why a message would tell its reader nothing any more.

@@ -12,13 +12,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    rate::SET_BACK,
     secret::SessionId,
     session::Session,
-    store::{Bucket, Claimed, NewClaim, NewRequest, Requested, Sessions, StoreResult},
+    store::{Bucket, Claimed, NewClaim, NewRequest, NewTry, Requested, Sessions, StoreResult},
 };
-
-/// How many rows of each kind one step of the sweeper deletes.
-const SWEEP_STEP: u32 = 100;
 
 #[async_trait]
 impl Sessions for SqliteStore {
@@ -63,30 +61,20 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn count_try(
-        &self,
-        sid: SessionId,
-        bucket: Bucket,
-        code_tries: u32,
-        now: Timestamp,
-    ) -> StoreResult<Result<Option<Session>, Duration>> {
+    async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>> {
         self.writer
             .run(Size::Many, move |connection| {
-                let counted = connection
-                    .prepare_cached(&format!(
-                        "UPDATE session SET tries = tries + 1
-                         WHERE sid = ?1 AND tries < ?2 AND code_expires_at > ?3 AND expires_at > ?3
-                           AND validated_at IS NULL
-                         RETURNING {SESSION}"
-                    ))?
-                    .query_row(params![sid.as_bytes(), code_tries, now.0], row::session)
-                    .optional()?;
-                if counted.is_some()
-                    && let Err(wait) = count(connection, bucket, now)?
-                {
+                let Some(session) = count_try(connection, &shown)? else {
+                    return Ok(Verdict::Keep(Ok(None)));
+                };
+                if let Err(wait) = count(connection, shown.address_bucket, shown.now)? {
                     return Ok(Verdict::Undo(Err(wait)));
                 }
-                Ok(Verdict::Keep(Ok(counted)))
+                if !(shown.is_right)(&session) {
+                    return Ok(Verdict::Keep(Ok(Some(session))));
+                }
+                mark_validated(connection, shown.sid, shown.now, shown.validated_until)?;
+                Ok(Verdict::Keep(Ok(find(connection, shown.sid)?)))
             })
             .await
     }
@@ -97,16 +85,8 @@ impl Sessions for SqliteStore {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> StoreResult<bool> {
-        self.write_one(move |connection| {
-            let marked = connection
-                .prepare_cached(
-                    "UPDATE session SET validated_at = ?2, expires_at = ?3
-                     WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
-                )?
-                .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
-            Ok(marked > 0)
-        })
-        .await
+        self.write_one(move |connection| mark_validated(connection, sid, now, expires_at))
+            .await
     }
 
     async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed> {
@@ -166,18 +146,7 @@ impl Sessions for SqliteStore {
     }
 
     async fn sweep(&self, before: Timestamp, now: Timestamp) -> StoreResult<usize> {
-        let from = self
-            .swept_to
-            .lock()
-            .map(|swept| swept.clone())
-            .unwrap_or_default();
-        let work =
-            move |connection: &Connection| sweep(connection, before, now, &from).map(Verdict::Keep);
-        let (gone, swept_to) = self.writer.run(Size::Many, work).await?;
-        if let Ok(mut swept) = self.swept_to.lock() {
-            *swept = swept_to;
-        }
-        Ok(gone)
+        self.sweep_step(before, now).await
     }
 
     async fn check(&self) -> StoreResult<()> {
@@ -195,6 +164,36 @@ fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Sess
         .optional()
 }
 
+/// Counts a try at a session's code; the session with that try counted.
+fn count_try(connection: &Connection, shown: &NewTry) -> rusqlite::Result<Option<Session>> {
+    connection
+        .prepare_cached(&format!(
+            "UPDATE session SET tries = tries + 1
+             WHERE sid = ?1 AND tries < ?2 AND code_expires_at > ?3 AND expires_at > ?3 AND validated_at IS NULL
+             RETURNING {SESSION}"
+        ))?
+        .query_row(
+            params![shown.sid.as_bytes(), shown.code_tries, shown.now.0],
+            row::session,
+        )
+        .optional()
+}
+
+fn mark_validated(
+    connection: &Connection,
+    sid: SessionId,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> rusqlite::Result<bool> {
+    let marked = connection
+        .prepare_cached(
+            "UPDATE session SET validated_at = ?2, expires_at = ?3
+             WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
+        )?
+        .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
+    Ok(marked > 0)
+}
+
 /// The whole transaction of a `requestToken`.
 fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Verdict<Requested>> {
     // An index knows no clock: a session that is over, proved or out of tries makes room for a fresh one.
@@ -209,13 +208,13 @@ fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Ver
             request.now.0,
             request.lifetimes.code_tries
         ])?;
-    let Some(sid) = open_or_find(connection, request)? else {
+    let Some((sid, expires_at)) = open_or_find(connection, request)? else {
         return why_not_accepted(connection, request).map(Verdict::Undo);
     };
     if let Err(wait) = count(connection, request.address_bucket, request.now)? {
         return Ok(Verdict::Undo(Requested::Limited(wait)));
     }
-    queue_message(connection, request, sid)?;
+    queue_message(connection, request, sid, expires_at)?;
     Ok(Verdict::Keep(Requested::Accepted(sid)))
 }
 
@@ -224,8 +223,11 @@ fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Ver
 fn open_or_find(
     connection: &Connection,
     request: &NewRequest,
-) -> rusqlite::Result<Option<SessionId>> {
-    let (step, period) = request.session_rate.step_and_period().unwrap_or((0, 0));
+) -> rusqlite::Result<Option<(SessionId, i64)>> {
+    let (step, period) = request
+        .session_rate
+        .step_and_period()
+        .unwrap_or((0, i64::MAX / 4));
     let now = request.now;
     connection
         .prepare_cached(
@@ -236,12 +238,12 @@ fn open_or_find(
                      :attempt, :now + :step, :next_link, :now, min(:link, :end), min(:code, :end), :end)
              ON CONFLICT (scope) WHERE replaced_at IS NULL DO UPDATE SET
                  user_id = excluded.user_id, genuine = excluded.genuine, send_attempt = excluded.send_attempt,
-                 send_full_at = iif(send_full_at > :now + :period, :now + :period, max(send_full_at, :now) + :step),
+                 send_full_at = iif(send_full_at > :now + :period + :set_back, :now + :period, max(send_full_at, :now) + :step),
                  next_link = excluded.next_link,
                  link_expires_at = min(:link, expires_at), code_expires_at = min(:code, expires_at)
              WHERE excluded.send_attempt > session.send_attempt
-               AND (send_full_at > :now + :period OR max(send_full_at, :now) + :step <= :now + :period)
-             RETURNING sid",
+               AND (send_full_at > :now + :period + :set_back OR max(send_full_at, :now) + :step <= :now + :period)
+             RETURNING sid, expires_at",
         )?
         .query_row(
             named_params! {
@@ -249,11 +251,11 @@ fn open_or_find(
                 ":secret_hash": request.secret_hash, ":purpose": request.purpose.as_str(),
                 ":medium": request.threepid.medium().as_str(), ":address": request.threepid.address(),
                 ":user_id": request.user_id, ":genuine": request.genuine, ":attempt": request.send_attempt,
-                ":step": step, ":period": period, ":next_link": request.next_link, ":now": now.0,
+                ":step": step, ":period": period, ":set_back": SET_BACK, ":next_link": request.next_link, ":now": now.0,
                 ":link": (now + request.lifetimes.link).0, ":code": (now + request.lifetimes.code).0,
                 ":end": (now + request.lifetimes.session).0,
             },
-            |row| Ok(SessionId::from_bytes(row.get(0)?)),
+            |row| Ok((SessionId::from_bytes(row.get(0)?), row.get(1)?)),
         )
         .optional()
 }
@@ -274,6 +276,7 @@ fn queue_message(
     connection: &Connection,
     request: &NewRequest,
     sid: SessionId,
+    expires_at: i64,
 ) -> rusqlite::Result<()> {
     let details = serde_json::to_string(&request.details)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -288,7 +291,7 @@ fn queue_message(
             request.message.as_str(),
             details,
             request.now.0,
-            (request.now + request.lifetimes.link).0,
+            (request.now + request.useful_for).0.min(expires_at),
         ])?;
     Ok(())
 }
@@ -313,11 +316,11 @@ fn count(
         .prepare_cached(
             "INSERT INTO bucket (key, full_at) VALUES (:key, :now + :step)
              ON CONFLICT (key) DO UPDATE SET
-                 full_at = iif(full_at > :now + :period, :now + :period, max(full_at, :now) + :step)
-             WHERE full_at > :now + :period OR max(full_at, :now) + :step <= :now + :period",
+                 full_at = iif(full_at > :now + :period + :set_back, :now + :period, max(full_at, :now) + :step)
+             WHERE full_at > :now + :period + :set_back OR max(full_at, :now) + :step <= :now + :period",
         )?
         .execute(
-            named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period },
+            named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period, ":set_back": SET_BACK },
         )?;
     if counted > 0 {
         return Ok(Ok(()));
@@ -340,41 +343,4 @@ fn why_not(session: Option<Session>, claim: &NewClaim) -> Claimed {
         }
         other => Claimed::No(other),
     }
-}
-
-/// One small step: how many rows went, and where to go on among the buckets.
-fn sweep(
-    connection: &Connection,
-    before: Timestamp,
-    now: Timestamp,
-    from: &[u8],
-) -> rusqlite::Result<(usize, Vec<u8>)> {
-    // What was queued in the future was queued before the clock was set back.
-    connection
-        .prepare_cached(
-            "UPDATE outbox SET due_at = ?1
-             WHERE finished_at IS NULL AND holder IS NULL AND due_at > ?1 AND queued_at > ?1",
-        )?
-        .execute([now.0])?;
-    let sessions = connection
-        .prepare_cached(
-            "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![before.0, SWEEP_STEP])?;
-    let messages = connection
-        .prepare_cached(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?2) AND finished_at < ?1",
-        )?
-        .execute(params![before.0, SWEEP_STEP])?;
-    let keys: Vec<Vec<u8>> = connection
-        .prepare_cached("SELECT key FROM bucket WHERE key > ?1 ORDER BY key LIMIT ?2")?
-        .query_map(params![from, SWEEP_STEP], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let Some(last) = keys.last() else {
-        return Ok((sessions + messages, Vec::new()));
-    };
-    let buckets = connection
-        .prepare_cached("DELETE FROM bucket WHERE key > ?1 AND key <= ?2 AND full_at <= ?3")?
-        .execute(params![from, last, now.0])?;
-    Ok((sessions + messages + buckets, last.clone()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Requests hand it a piece of work and wait. It runs all that are waiting inside one transaction, each in a savepoint
 //! of its own, and answers them after the commit is durable: under load one fsync pays for many requests, alone a
-//! request waits for nobody.
+//! request waits for nobody. The outbox is in no hurry: its work joins the next request's commit, or soon has its own.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,6 +24,8 @@ const QUEUE: usize = 2048;
 /// How many members one group has at most, and how long it takes new ones.
 const GROUP_MEMBERS: usize = 256;
 const GROUP_TIME: Duration = Duration::from_millis(10);
+/// How long patient work waits for a group that it can join.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What a piece of work wants done with its changes.
 pub(super) enum Verdict<T> {
@@ -53,12 +55,12 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns `connection` from now on.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    /// Starts the thread, which owns `connection` from now on; whether it `tidies` the database at its end.
+    pub(super) fn start(connection: Connection, tidies: bool) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE);
         let thread = thread::Builder::new()
             .name("threepid-writer".to_owned())
-            .spawn(move || write_all(&connection, &waiting))?;
+            .spawn(move || write_all(&connection, &waiting, tidies))?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
@@ -71,9 +73,27 @@ impl Writer {
         T: Send + 'static,
         W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
     {
+        self.run_as(size, false, work).await
+    }
+
+    /// The same, for work that nobody waits for at a screen: it leaves the disk to others for some milliseconds.
+    pub(super) async fn run_patiently<T, W>(&self, size: Size, work: W) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
+    {
+        self.run_as(size, true, work).await
+    }
+
+    async fn run_as<T, W>(&self, size: Size, is_patient: bool, work: W) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         self.enqueue(Box::new(Work {
             size,
+            is_patient,
             run: Some(work),
             result: None,
             reply,
@@ -123,6 +143,8 @@ impl Writer {
 /// One piece of work in a group.
 trait Member: Send {
     fn size(&self) -> Size;
+    /// Whether it may wait for others.
+    fn is_patient(&self) -> bool;
     /// Runs it; whether its changes stay.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Answers it, when the fate of the group is known.
@@ -131,6 +153,7 @@ trait Member: Send {
 
 struct Work<T, W> {
     size: Size,
+    is_patient: bool,
     run: Option<W>,
     result: Option<StoreResult<T>>,
     reply: oneshot::Sender<StoreResult<T>>,
@@ -145,10 +168,18 @@ where
         self.size
     }
 
+    fn is_patient(&self) -> bool {
+        self.is_patient
+    }
+
     fn run(&mut self, connection: &Connection) -> bool {
         let Some(work) = self.run.take() else {
             return false;
         };
+        // Whoever asked has gone and was told nothing: nothing is to be done.
+        if self.reply.is_closed() {
+            return false;
+        }
         let (result, keep) = match catch_unwind(AssertUnwindSafe(|| work(connection))) {
             Ok(Ok(Verdict::Keep(value))) => (Ok(value), true),
             Ok(Ok(Verdict::Undo(value))) => (Ok(value), false),
@@ -182,10 +213,9 @@ where
 }
 
 /// The thread's whole life.
-fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>) {
-    while let Ok(first) = waiting.recv() {
-        let mut group = Vec::with_capacity(8);
-        let committed = write_group(connection, first, waiting, &mut group);
+fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>, tidies: bool) {
+    while let Some(mut group) = gather(waiting) {
+        let committed = write_group(connection, waiting, &mut group);
         if let Err(error) = &committed {
             tracing::warn!(members = group.len(), %error, "a group of database writes was lost");
         }
@@ -193,28 +223,51 @@ fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>) {
             member.answer(committed.clone());
         }
     }
-    let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+    if tidies {
+        let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+    }
 }
 
-/// Runs `first` and all that wait in one transaction, and commits it.
+/// Waits for work that can not wait, or until what can has waited long enough; `None` once the store is closed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long work waits for the disk is no time that a rule sees"
+)]
+fn gather(waiting: &Receiver<Box<dyn Member>>) -> Option<Vec<Box<dyn Member>>> {
+    let mut group = Vec::with_capacity(8);
+    group.push(waiting.recv().ok()?);
+    let until = Instant::now() + PATIENCE;
+    while group.len() < GROUP_MEMBERS && group.last().is_some_and(|member| member.is_patient()) {
+        let Ok(next) = waiting.recv_timeout(until.saturating_duration_since(Instant::now())) else {
+            break;
+        };
+        group.push(next);
+    }
+    Some(group)
+}
+
+/// Runs `group`, and all that wait by now, in one transaction, and commits it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the length of a group is no time that a rule sees"
 )]
 fn write_group(
     connection: &Connection,
-    first: Box<dyn Member>,
     waiting: &Receiver<Box<dyn Member>>,
     group: &mut Vec<Box<dyn Member>>,
 ) -> StoreResult<()> {
-    group.push(first);
-    execute(connection, "BEGIN IMMEDIATE")?;
+    // A transaction that an error left behind, if any.
+    roll_back(connection);
+    // Another process that holds the lock held all of us up: those who came meanwhile need not wait as long again.
+    execute(connection, "BEGIN IMMEDIATE").inspect_err(|_| group.extend(waiting.try_iter()))?;
     let began = Instant::now();
+    let mut ran = 0;
     loop {
-        if let Some(member) = group.last_mut() {
+        while let Some(member) = group.get_mut(ran) {
             run_member(connection, member.as_mut())?;
+            ran += 1;
         }
-        if group.len() >= GROUP_MEMBERS || began.elapsed() >= GROUP_TIME {
+        if ran >= GROUP_MEMBERS || began.elapsed() >= GROUP_TIME {
             break;
         }
         let Ok(next) = waiting.try_recv() else { break };

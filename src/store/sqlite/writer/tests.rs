@@ -22,7 +22,7 @@ impl Disk {
         Self {
             _dir: dir,
             path,
-            writer: Arc::new(Writer::start(connection).unwrap()),
+            writer: Arc::new(Writer::start(connection, true).unwrap()),
         }
     }
 
@@ -241,4 +241,71 @@ async fn a_stopped_writer_has_finished_what_waited() {
         disk.insert(99, 1).await.unwrap(),
         Err(StoreError::Unavailable(_))
     ));
+}
+
+#[tokio::test]
+async fn patient_work_is_done_without_company_and_joins_what_can_not_wait() {
+    let disk = Disk::new("");
+    let insert = |id: i64| {
+        move |connection: &Connection| {
+            connection.execute("INSERT INTO item VALUES (?1, NULL)", [id])?;
+            Ok(Verdict::Keep(()))
+        }
+    };
+
+    disk.writer
+        .run_patiently(Size::One, insert(1))
+        .await
+        .unwrap();
+    let (patient, urgent) = tokio::join!(
+        disk.writer.run_patiently(Size::One, insert(2)),
+        disk.writer.run(Size::One, insert(3)),
+    );
+
+    assert_eq!((patient.is_ok(), urgent.is_ok()), (true, true));
+    assert_eq!(disk.ids(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_done() {
+    let disk = Disk::new("");
+    let (let_go, held) = disk.hold();
+    queue_up().await;
+    let abandoned = disk.insert(1, 1);
+    let wanted = disk.insert(2, 1);
+    queue_up().await;
+
+    abandoned.abort();
+    queue_up().await;
+    let_go.send(()).unwrap();
+
+    held.await.unwrap().unwrap();
+    wanted.await.unwrap().unwrap();
+    assert_eq!(disk.ids(), [2]);
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a refusal takes is the point"
+)]
+async fn a_lock_of_another_process_refuses_all_who_wait_at_once() {
+    let disk = Disk::new("PRAGMA busy_timeout = 300");
+    let other = Connection::open(&disk.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Instant::now();
+    let tasks: Vec<_> = (1..=10).map(|id| disk.insert(id, 1)).collect();
+    for task in tasks {
+        assert!(matches!(
+            task.await.unwrap(),
+            Err(StoreError::Unavailable(_))
+        ));
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+    other.execute_batch("ROLLBACK").unwrap();
+    disk.insert(11, 1).await.unwrap().unwrap();
 }

@@ -1,52 +1,31 @@
 //! Ask for a token, show it, use the proof.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod claim;
+mod settings;
+
+use std::{fmt, sync::Arc};
 
 use tokio::sync::Notify;
 use url::Url;
 
+pub use self::{
+    claim::{Claim, ClaimRequest},
+    settings::{Contents, Settings},
+};
 use crate::{
     clock::{Clock, Timestamp},
     error::{Error, Result},
     homeserver::Directory,
     keys::{Key, Keyring},
-    limits::{self, Limiter, limited},
-    next_link::{NextLink, NextLinkPolicy},
-    policy,
+    limits::{Limiter, limited},
+    next_link::NextLink,
     proof::{self, Code, Link},
     secret::{ClientSecret, SessionId},
-    session::{self, Lifetimes, Proof, Purpose, Session, Shown},
+    session::{self, Purpose, Session, Shown},
     source::Source,
-    store::{Bucket, Claimed, Details, NewClaim, NewRequest, Requested, Store},
+    store::{Bucket, Details, NewRequest, NewTry, Requested, Store},
     threepid::{Medium, Threepid},
 };
-
-/// What a mail holds: `[email] contents`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Contents {
-    /// A link to click.
-    Link,
-    /// A code to type into the client.
-    Code,
-    /// Both.
-    #[default]
-    Both,
-}
-
-impl Contents {
-    /// Whether a mail holds a link.
-    #[must_use]
-    pub fn has_link(self) -> bool {
-        self != Self::Code
-    }
-
-    /// Whether a mail holds a code: then, and only then, clients are told a `submit_url` (MSC2078).
-    #[must_use]
-    pub fn has_code(self) -> bool {
-        self != Self::Link
-    }
-}
 
 /// One `requestToken`, its values parsed.
 #[derive(Clone, Debug)]
@@ -76,30 +55,6 @@ pub struct Opened {
     pub submit_url: Option<Url>,
 }
 
-/// A claim on a proof.
-#[derive(Clone, Debug)]
-pub struct ClaimRequest {
-    /// What the proof is wanted for.
-    pub purpose: Purpose,
-    /// The account that asks, if there is one yet.
-    pub user_id: Option<String>,
-    /// Names the operation: only a repetition of it continues the claim once the lease ran out.
-    pub op_id: String,
-    /// A digest (SHA-256, say) of endpoint, user and body without `auth`: tells a repeated request from another.
-    pub digest: [u8; 32],
-    /// How long the operation may take.
-    pub lease: Duration,
-}
-
-/// What a claim gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// The proof is the caller's: finish with [`Validation::take`] or, after a certain refusal, [`Validation::release`].
-    Yours(Proof),
-    /// The very same request took the proof before: answer it as it was answered.
-    DoneBefore,
-}
-
 /// What a request is counted on.
 struct Counted<'a> {
     /// The key that names were made with.
@@ -116,27 +71,6 @@ pub(crate) struct View {
     pub(crate) session: Session,
     pub(crate) next_link: Option<NextLink>,
     pub(crate) code: Option<Code>,
-}
-
-/// How validation is done here.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What mails hold.
-    pub contents: Contents,
-    /// Whether email addresses are validated at all.
-    pub email: bool,
-    /// How long things live.
-    pub lifetimes: Lifetimes,
-    /// How often things may happen.
-    pub limits: limits::Settings,
-    /// Which addresses are admitted.
-    pub policy: policy::Settings,
-    /// Where browsers may be sent.
-    pub next_links: NextLinkPolicy,
-    /// Whether it is told who has an account.
-    pub reveal: bool,
-    /// The base of every URL that is told to anybody.
-    pub public_url: Url,
 }
 
 /// The rules of both steps, and what they ask.
@@ -190,6 +124,9 @@ impl Validation {
             )
             .await?;
         if let Some(met) = met {
+            if matches!(met, Requested::Repeated(_)) {
+                self.limiter.give_request_back(request.source);
+            }
             return self.opened(met);
         }
         let owner = self.directory.owner(&request.threepid).await?;
@@ -245,7 +182,8 @@ impl Validation {
             threepid: request.threepid,
             details: Details {
                 network: request.source.network(),
-                user_id: answer.user_id.clone(),
+                // A notice goes to somebody else: it names nobody.
+                user_id: answer.user_id.clone().filter(|_| answer.genuine),
             },
             user_id: answer.user_id,
             genuine: answer.genuine,
@@ -255,6 +193,7 @@ impl Validation {
             address_bucket: bucket,
             session_rate: self.settings.limits.per_session,
             lifetimes: self.settings.lifetimes,
+            useful_for: self.settings.useful_for(),
             now,
         })
     }
@@ -297,7 +236,7 @@ impl Validation {
         let now = self.clock.now();
         self.limiter.count_submission(source, now)?;
         let session = self.find_pair(sid, client_secret).await?;
-        if let Some(link) = Link::parse(token) {
+        if let Some(link) = Link::parse(token.trim()) {
             if link.verify(&self.keys) != Some(session.sid) {
                 return Err(Error::TokenIncorrect);
             }
@@ -306,30 +245,46 @@ impl Validation {
         }
         session.check_code_open(now, self.settings.lifetimes.code_tries)?;
         let session = if session.validated_at.is_none() {
-            self.count_try(&session, now).await?
+            self.try_code(&session, token, now).await?
         } else {
             session
         };
-        let code = self.code(&session)?;
-        let shown = session.check_code(code.matches(token))?;
+        let shown = session.check_code(self.code(&session)?.matches(token))?;
         self.validate(session, shown, now).await
     }
 
-    /// Counted before it is compared, so that parallel guesses can not share one try.
-    async fn count_try(&self, session: &Session, now: Timestamp) -> Result<Session> {
-        let bucket = Bucket {
-            key: proof::bucket(self.keys.newest(), b't', &session.threepid),
-            rate: self.settings.limits.code_tries_per_address,
+    /// Counted before it is compared, so that parallel guesses can not share one try; and both in one commit.
+    async fn try_code(&self, session: &Session, token: &str, now: Timestamp) -> Result<Session> {
+        let (keys, token) = (Arc::clone(&self.keys), token.to_owned());
+        let shown = NewTry {
+            sid: session.sid,
+            is_right: Box::new(move |session| {
+                let code = |key| Code::derive(key, session.sid, session.send_attempt);
+                let is_right = keys
+                    .find(session.key_id)
+                    .is_some_and(|key| code(key).matches(&token));
+                session.check_code(is_right).is_ok()
+            }),
+            address_bucket: Bucket {
+                key: proof::bucket(self.keys.newest(), b't', &session.threepid),
+                rate: self.settings.limits.code_tries_per_address,
+            },
+            code_tries: self.settings.lifetimes.code_tries,
+            now,
+            validated_until: now + self.settings.lifetimes.session,
         };
-        let tries = self.settings.lifetimes.code_tries;
-        match self
-            .store
-            .count_try(session.sid, bucket, tries, now)
-            .await?
-        {
+        match self.store.try_code(shown).await? {
             Ok(Some(counted)) => Ok(counted),
-            Ok(None) => Err(Error::SessionExpired),
+            Ok(None) => self.find_validated(session.sid, now).await,
             Err(wait) => Err(limited(wait)),
+        }
+    }
+
+    /// The session as another request, which was faster, left it.
+    async fn find_validated(&self, sid: SessionId, now: Timestamp) -> Result<Session> {
+        match self.store.find(sid).await? {
+            Some(session) if session.validated_at.is_some() && !session.is_over(now) => Ok(session),
+            _ => Err(Error::SessionExpired),
         }
     }
 
@@ -350,10 +305,7 @@ impl Validation {
             });
         }
         // Another request was faster, or the session ran out in between.
-        match self.store.find(session.sid).await? {
-            Some(session) if session.validated_at.is_some() && !session.is_over(now) => Ok(session),
-            _ => Err(Error::SessionExpired),
-        }
+        self.find_validated(session.sid, now).await
     }
 
     /// What a mailed link's page shows. Changes nothing.
@@ -434,82 +386,6 @@ impl Validation {
             .map_or(&[][..], |session| &session.secret_hash);
         let matches = proof::secret_matches(key.unwrap_or(self.keys.newest()), client_secret, hash);
         session.filter(|_| matches).ok_or(Error::NoValidSession)
-    }
-
-    /// Whether the pair's address is proved for `wanted`, as a stage of user-interactive authentication asks
-    /// (Client-Server API, "Email-based (identity / homeserver)"). Changes nothing; cheap enough to be polled.
-    ///
-    /// # Errors
-    /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::ProofSpent`] once
-    /// the proof was taken.
-    pub async fn proof(
-        &self,
-        sid: Option<SessionId>,
-        client_secret: &ClientSecret,
-        wanted: Purpose,
-        user_id: Option<&str>,
-    ) -> Result<Proof> {
-        let session = self.find_pair(sid, client_secret).await?;
-        let proof = session.prove(wanted, user_id, self.clock.now())?;
-        if session.taken_at.is_some() {
-            Err(Error::ProofSpent)
-        } else {
-            Ok(proof)
-        }
-    }
-
-    /// Claims the pair's proof for one operation: of parallel callers exactly one gets it.
-    ///
-    /// # Errors
-    /// As [`Validation::proof`]; [`Error::ProofHeld`] while another operation holds it, [`Error::ProofSpent`] if another
-    /// request took it.
-    pub async fn claim(
-        &self,
-        sid: Option<SessionId>,
-        client_secret: &ClientSecret,
-        request: ClaimRequest,
-    ) -> Result<Claim> {
-        let now = self.clock.now();
-        let session = self.find_pair(sid, client_secret).await?;
-        let proof = session.prove(request.purpose, request.user_id.as_deref(), now)?;
-        let ClaimRequest {
-            op_id,
-            digest,
-            lease,
-            ..
-        } = request;
-        let claim = NewClaim {
-            sid: session.sid,
-            op_id,
-            digest,
-            lease,
-            now,
-        };
-        match self.store.claim(claim).await? {
-            Claimed::Yes(_) => Ok(Claim::Yours(proof)),
-            Claimed::Taken { same_request: true } => Ok(Claim::DoneBefore),
-            Claimed::Taken {
-                same_request: false,
-            } => Err(Error::ProofSpent),
-            Claimed::Held => Err(Error::ProofHeld),
-            Claimed::No(_) => Err(Error::SessionExpired),
-        }
-    }
-
-    /// Uses up the proof that `op_id` claimed. `false` if `op_id` holds no claim.
-    ///
-    /// # Errors
-    /// Only the store's.
-    pub async fn take(&self, op_id: &str) -> Result<bool> {
-        Ok(self.store.take(op_id, self.clock.now()).await?)
-    }
-
-    /// Gives the proof that `op_id` claimed back, after a certain refusal. `false` if `op_id` holds no claim.
-    ///
-    /// # Errors
-    /// Only the store's.
-    pub async fn release(&self, op_id: &str) -> Result<bool> {
-        Ok(self.store.release(op_id).await?)
     }
 }
 

@@ -1,0 +1,113 @@
+//! The use of a proof: look at it, claim it, take it once.
+
+use std::time::Duration;
+
+use super::Validation;
+use crate::{
+    error::{Error, Result},
+    secret::{ClientSecret, SessionId},
+    session::{Proof, Purpose},
+    store::{Claimed, NewClaim},
+};
+
+/// A claim on a proof.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// What the proof is wanted for.
+    pub purpose: Purpose,
+    /// The account that asks, if there is one yet.
+    pub user_id: Option<String>,
+    /// Names the operation: only a repetition of it continues the claim once the lease ran out.
+    pub op_id: String,
+    /// A digest (SHA-256, say) of endpoint, user and body without `auth`: tells a repeated request from another.
+    pub digest: [u8; 32],
+    /// How long the operation may take.
+    pub lease: Duration,
+}
+
+/// What a claim gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The proof is the caller's: finish with [`Validation::take`] or, after a certain refusal, [`Validation::release`].
+    Yours(Proof),
+    /// The very same request took the proof before: answer it as it was answered.
+    DoneBefore,
+}
+
+impl Validation {
+    /// Whether the pair's address is proved for `wanted`, as a stage of user-interactive authentication asks
+    /// (Client-Server API, "Email-based (identity / homeserver)"). Changes nothing; cheap enough to be polled.
+    ///
+    /// # Errors
+    /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::ProofSpent`] once
+    /// the proof was taken.
+    pub async fn proof(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+        user_id: Option<&str>,
+    ) -> Result<Proof> {
+        let session = self.find_pair(sid, client_secret).await?;
+        let proof = session.prove(wanted, user_id, self.clock.now())?;
+        if session.taken_at.is_some() {
+            Err(Error::ProofSpent)
+        } else {
+            Ok(proof)
+        }
+    }
+
+    /// Claims the pair's proof for one operation: of parallel callers exactly one gets it.
+    ///
+    /// # Errors
+    /// As [`Validation::proof`]; [`Error::ProofHeld`] while another operation holds it, [`Error::ProofSpent`] if another
+    /// request took it.
+    pub async fn claim(
+        &self,
+        sid: Option<SessionId>,
+        client_secret: &ClientSecret,
+        request: ClaimRequest,
+    ) -> Result<Claim> {
+        let now = self.clock.now();
+        let session = self.find_pair(sid, client_secret).await?;
+        let proof = session.prove(request.purpose, request.user_id.as_deref(), now)?;
+        let ClaimRequest {
+            op_id,
+            digest,
+            lease,
+            ..
+        } = request;
+        let claim = NewClaim {
+            sid: session.sid,
+            op_id,
+            digest,
+            lease,
+            now,
+        };
+        match self.store.claim(claim).await? {
+            Claimed::Yes(_) => Ok(Claim::Yours(proof)),
+            Claimed::Taken { same_request: true } => Ok(Claim::DoneBefore),
+            Claimed::Taken {
+                same_request: false,
+            } => Err(Error::ProofSpent),
+            Claimed::Held => Err(Error::ProofHeld),
+            Claimed::No(_) => Err(Error::SessionExpired),
+        }
+    }
+
+    /// Uses up the proof that `op_id` claimed. `false` if `op_id` holds no claim.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn take(&self, op_id: &str) -> Result<bool> {
+        Ok(self.store.take(op_id, self.clock.now()).await?)
+    }
+
+    /// Gives the proof that `op_id` claimed back, after a certain refusal. `false` if `op_id` holds no claim.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn release(&self, op_id: &str) -> Result<bool> {
+        Ok(self.store.release(op_id).await?)
+    }
+}
