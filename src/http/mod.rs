@@ -34,6 +34,8 @@ pub mod peer;
 mod respond;
 #[cfg(feature = "server")]
 pub(crate) mod serve;
+#[cfg(feature = "server")]
+mod stall;
 
 /// What handlers share.
 #[derive(Clone, Debug)]

@@ -21,17 +21,21 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::http::{listen::ListenAddress, peer::Peer};
+use crate::http::{listen::ListenAddress, peer::Peer, stall::Unstalled};
 
 /// How long a client may take to send the head of a request; a connection may rest as long between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A head this large is refused, unless it arrived at one go: hyper looks after each read, which may be as large again.
+const MOST_BUFFERED: usize = 20 * 1024;
+/// How long a client may leave an answer unread.
+const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: it fails again until a file descriptor is free.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Who may talk to our Unix socket: ourselves and our group.
@@ -123,7 +127,7 @@ impl Listening {
         for socket in self.sockets {
             let (connections, stop) = (Arc::clone(&connections), stop.clone());
             loops.spawn(async move {
-                // Ends between two connections: one that is accepted is always served.
+                // Ends between two connections: one that has a place is always served.
                 stop.run_until_cancelled(connections.accept_all(&socket))
                     .await;
             });
@@ -153,22 +157,19 @@ struct Connections {
 impl Connections {
     async fn accept_all(&self, socket: &Socket) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
             let failed = match socket {
                 Socket::Tcp(listener) => match listener.accept().await {
                     Ok((stream, address)) => {
                         // Without it small answers may wait for the client's acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        self.spawn(stream, Peer::Tcp(address), place);
+                        self.spawn(stream, Peer::Tcp(address)).await;
                         continue;
                     }
                     Err(error) => error,
                 },
                 Socket::Unix(listener, _) => match listener.accept().await {
                     Ok((stream, _)) => {
-                        self.spawn(stream, Peer::Unix, place);
+                        self.spawn(stream, Peer::Unix).await;
                         continue;
                     }
                     Err(error) => error,
@@ -185,10 +186,14 @@ impl Connections {
         }
     }
 
-    fn spawn<S>(&self, stream: S, peer: Peer, place: OwnedSemaphorePermit)
+    /// Serves a connection as soon as there is a place for it. A socket that nobody connects to takes none from others.
+    async fn spawn<S>(&self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            return;
+        };
         let service = self
             .router
             .clone()
@@ -197,11 +202,13 @@ impl Connections {
                 request.extensions_mut().insert(peer);
                 request
             });
+        let stream = Unstalled::new(stream, WRITE_STALL);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .keep_alive(true)
             .half_close(false)
+            .max_buf_size(MOST_BUFFERED)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = self.graceful.watch(connection);
         let end = self.end.clone();
@@ -394,6 +401,74 @@ mod tests {
         reached.notified().await;
         go.notify_one();
         assert!(second.await.unwrap().ends_with("done"));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_connects_to_takes_no_place() {
+        let any = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let listening = Listening::bind(&[any.clone(), any]).await.unwrap();
+        let addresses = listening.addresses();
+        let limits = ConnectionLimits {
+            connections: 1,
+            ..LIMITS
+        };
+        let router = Router::new().route("/", get(peer));
+        tokio::spawn(listening.serve(router, limits, CancellationToken::new()));
+
+        let [ListenAddress::Tcp(one), ListenAddress::Tcp(other)] = addresses[..] else {
+            panic!("two TCP addresses were asked for");
+        };
+        for address in [one, one, other, other] {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let answered = timeout(Duration::from_secs(5), answer(stream)).await;
+            assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answers_loses_its_place() {
+        let limits = ConnectionLimits {
+            connections: 1,
+            ..LIMITS
+        };
+        let large = || async { "x".repeat(1 << 20) };
+        let router = Router::new().route("/", get(large));
+        let (address, _stop, _served) = start(router, limits).await;
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        deaf.write_all(&request.repeat(64)).await.unwrap();
+        // Lets the server write until nothing goes any more, before the clock begins to jump.
+        sleep(Duration::from_millis(200)).await;
+
+        tokio::time::pause();
+        let next = TcpStream::connect(address).await.unwrap();
+        let answered = timeout(WRITE_STALL * 2, answer(next)).await;
+
+        assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_head_is_refused_if_it_is_too_large() {
+        let (address, _stop, _served) = start(Router::new().route("/", get(peer)), LIMITS).await;
+        for (size, status) in [(8 * 1024, "200"), (40 * 1024, "431")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let filler = "x".repeat(size);
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX-Filler: {filler}\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+
+            let mut answer = Vec::new();
+            // What we sent in vain resets the connection, after the answer or before it.
+            let _ = stream.read_to_end(&mut answer).await;
+
+            let answer = String::from_utf8_lossy(&answer);
+            let closed = status == "431" && answer.is_empty();
+            assert!(
+                closed || answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer:.40}"
+            );
+        }
     }
 
     #[tokio::test]
