@@ -80,7 +80,7 @@ async fn unknown_paths_and_methods_are_unrecognized() {
     }
     assert_eq!(app.bare("GET", REGISTER, &[]).await.header("allow"), "POST");
     let wrong = app.bare("DELETE", SUBMIT, &[]).await;
-    assert_eq!(wrong.header("allow"), "GET,HEAD,POST");
+    assert_eq!(wrong.header("allow"), "POST,GET,HEAD");
 }
 
 #[tokio::test]
@@ -250,45 +250,26 @@ async fn the_mailbox_is_for_this_machine_alone() {
     );
     assert_eq!(ask("[::1]:1", "[::1]:8091", None).await.status, 200);
     assert_eq!(ask("127.0.0.1:1", "127.0.0.2", None).await.status, 200);
-    for (from, host, extra) in [
-        ("192.0.2.1:1", "localhost", None),
-        ("127.0.0.1:1", "rebound.example.net", None),
-        ("127.0.0.1:1", "localhost.example.net", None),
-        (
-            "127.0.0.1:1",
-            "localhost",
-            Some(("x-forwarded-for", "192.0.2.1")),
-        ),
-        (
-            "127.0.0.1:1",
-            "localhost",
-            Some(("x-forwarded-proto", "https")),
-        ),
-        (
-            "127.0.0.1:1",
-            "localhost",
-            Some(("forwarded", "for=192.0.2.1")),
-        ),
-        ("127.0.0.1:1", "localhost", Some(("via", "1.1 proxy"))),
-        ("127.0.0.1:1", "localhost", Some(("x-real-ip", "192.0.2.1"))),
-        ("127.0.0.1:1", "localhost", Some(("true-client-ip", "::1"))),
-        (
-            "127.0.0.1:1",
-            "localhost",
-            Some(("cf-connecting-ip", "::1")),
-        ),
-        ("127.0.0.1:1", "localhost", Some(("x-client-ip", "::1"))),
-        (
-            "127.0.0.1:1",
-            "localhost",
-            Some(("x-cluster-client-ip", "::1")),
-        ),
+    for (from, host) in [
+        ("192.0.2.1:1", "localhost"),
+        ("127.0.0.1:1", "rebound.example.net"),
+        ("127.0.0.1:1", "localhost.example.net"),
     ] {
-        assert_eq!(
-            ask(from, host, extra).await.status,
-            404,
-            "{from} {host} {extra:?}"
-        );
+        assert_eq!(ask(from, host, None).await.status, 404, "{from} {host}");
+    }
+    for of_proxies in [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=192.0.2.1"),
+        ("via", "1.1 proxy"),
+        ("x-real-ip", "192.0.2.1"),
+        ("true-client-ip", "::1"),
+        ("cf-connecting-ip", "::1"),
+        ("x-client-ip", "::1"),
+        ("x-cluster-client-ip", "::1"),
+    ] {
+        let answer = ask("127.0.0.1:1", "localhost", Some(of_proxies)).await;
+        assert_eq!(answer.status, 404, "{of_proxies:?}");
     }
     let public = app
         .bare("GET", "/_threepid/mailbox", &[("host", "localhost")])
