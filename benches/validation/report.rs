@@ -145,6 +145,9 @@ impl Report<'_> {
             }
         }
         for subject in [Subject::File, Subject::FileMany] {
+            if !self.measured.vitals.contains_key(&subject) {
+                continue;
+            }
             let vitals = |of: fn(&Vitals) -> f64| {
                 median(
                     self.measured
