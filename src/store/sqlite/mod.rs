@@ -218,19 +218,6 @@ impl SqliteStore {
             })
             .await
     }
-
-    /// Runs one statement that is in no hurry.
-    async fn write_patiently<T, W>(&self, work: W) -> StoreResult<T>
-    where
-        T: Send + 'static,
-        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        self.writer
-            .run_patiently(writer::Size::One, |connection| {
-                work(connection).map(writer::Verdict::Keep)
-            })
-            .await
-    }
 }
 
 impl Drop for SqliteStore {

@@ -25,7 +25,7 @@ impl Outbox for SqliteStore {
     ) -> StoreResult<Leased> {
         let holder = holder.to_owned();
         self.writer
-            .run_patiently(Size::Many, move |connection| {
+            .run(Size::Many, move |connection| {
                 lease(connection, &holder, most, now, until).map(Verdict::Keep)
             })
             .await
@@ -43,7 +43,7 @@ impl Outbox for SqliteStore {
         due_at: Timestamp,
     ) -> StoreResult<bool> {
         let (holder, outcome) = (holder.to_owned(), outcome.to_owned());
-        self.write_patiently(move |connection| {
+        self.write_one(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, state = 'queued', outcome = ?3, due_at = ?4
@@ -170,7 +170,7 @@ impl SqliteStore {
         now: Timestamp,
     ) -> StoreResult<bool> {
         let (holder, outcome) = (holder.map(str::to_owned), outcome.to_owned());
-        self.write_patiently(move |connection| {
+        self.write_one(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4

@@ -22,7 +22,7 @@ impl SqliteStore {
         let from = swept_to().clone();
         let (gone, to) = self
             .writer
-            .run_patiently(Size::Many, move |connection| {
+            .run(Size::Many, move |connection| {
                 step(connection, before, now, &from).map(Verdict::Keep)
             })
             .await?;

@@ -2,7 +2,7 @@
 //!
 //! Requests hand it a piece of work and wait. It runs all that are waiting inside one transaction, each in a savepoint
 //! of its own, and answers them after the commit is durable: under load one fsync pays for many requests, alone a
-//! request waits for nobody. The outbox is in no hurry: its work joins the next request's commit, or soon has its own.
+//! request waits for nobody.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,8 +24,6 @@ const QUEUE: usize = 2048;
 /// How many members one group has at most, and how long it takes new ones.
 const GROUP_MEMBERS: usize = 256;
 const GROUP_TIME: Duration = Duration::from_millis(10);
-/// How long patient work waits for a group that it can join.
-const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What a piece of work wants done with its changes.
 pub(super) enum Verdict<T> {
@@ -73,27 +71,9 @@ impl Writer {
         T: Send + 'static,
         W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
     {
-        self.run_as(size, false, work).await
-    }
-
-    /// The same, for work that nobody waits for at a screen: it leaves the disk to others for some milliseconds.
-    pub(super) async fn run_patiently<T, W>(&self, size: Size, work: W) -> StoreResult<T>
-    where
-        T: Send + 'static,
-        W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
-    {
-        self.run_as(size, true, work).await
-    }
-
-    async fn run_as<T, W>(&self, size: Size, is_patient: bool, work: W) -> StoreResult<T>
-    where
-        T: Send + 'static,
-        W: FnOnce(&Connection) -> rusqlite::Result<Verdict<T>> + Send + 'static,
-    {
         let (reply, answer) = oneshot::channel();
         self.enqueue(Box::new(Work {
             size,
-            is_patient,
             run: Some(work),
             result: None,
             reply,
@@ -143,8 +123,6 @@ impl Writer {
 /// One piece of work in a group.
 trait Member: Send {
     fn size(&self) -> Size;
-    /// Whether it may wait for others.
-    fn is_patient(&self) -> bool;
     /// Runs it; whether its changes stay.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Answers it, when the fate of the group is known.
@@ -153,7 +131,6 @@ trait Member: Send {
 
 struct Work<T, W> {
     size: Size,
-    is_patient: bool,
     run: Option<W>,
     result: Option<StoreResult<T>>,
     reply: oneshot::Sender<StoreResult<T>>,
@@ -166,10 +143,6 @@ where
 {
     fn size(&self) -> Size {
         self.size
-    }
-
-    fn is_patient(&self) -> bool {
-        self.is_patient
     }
 
     fn run(&mut self, connection: &Connection) -> bool {
@@ -214,7 +187,9 @@ where
 
 /// The thread's whole life.
 fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>, tidies: bool) {
-    while let Some(mut group) = gather(waiting) {
+    while let Ok(first) = waiting.recv() {
+        let mut group = Vec::with_capacity(8);
+        group.push(first);
         let committed = write_group(connection, waiting, &mut group);
         if let Err(error) = &committed {
             tracing::warn!(members = group.len(), %error, "a group of database writes was lost");
@@ -226,24 +201,6 @@ fn write_all(connection: &Connection, waiting: &Receiver<Box<dyn Member>>, tidie
     if tidies {
         let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
     }
-}
-
-/// Waits for work that can not wait, or until what can has waited long enough; `None` once the store is closed.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long work waits for the disk is no time that a rule sees"
-)]
-fn gather(waiting: &Receiver<Box<dyn Member>>) -> Option<Vec<Box<dyn Member>>> {
-    let mut group = Vec::with_capacity(8);
-    group.push(waiting.recv().ok()?);
-    let until = Instant::now() + PATIENCE;
-    while group.len() < GROUP_MEMBERS && group.last().is_some_and(|member| member.is_patient()) {
-        let Ok(next) = waiting.recv_timeout(until.saturating_duration_since(Instant::now())) else {
-            break;
-        };
-        group.push(next);
-    }
-    Some(group)
 }
 
 /// Runs `group`, and all that wait by now, in one transaction, and commits it.

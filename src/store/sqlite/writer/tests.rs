@@ -244,29 +244,6 @@ async fn a_stopped_writer_has_finished_what_waited() {
 }
 
 #[tokio::test]
-async fn patient_work_is_done_without_company_and_joins_what_can_not_wait() {
-    let disk = Disk::new("");
-    let insert = |id: i64| {
-        move |connection: &Connection| {
-            connection.execute("INSERT INTO item VALUES (?1, NULL)", [id])?;
-            Ok(Verdict::Keep(()))
-        }
-    };
-
-    disk.writer
-        .run_patiently(Size::One, insert(1))
-        .await
-        .unwrap();
-    let (patient, urgent) = tokio::join!(
-        disk.writer.run_patiently(Size::One, insert(2)),
-        disk.writer.run(Size::One, insert(3)),
-    );
-
-    assert_eq!((patient.is_ok(), urgent.is_ok()), (true, true));
-    assert_eq!(disk.ids(), [1, 2, 3]);
-}
-
-#[tokio::test]
 async fn what_nobody_waits_for_any_more_is_not_done() {
     let disk = Disk::new("");
     let (let_go, held) = disk.hold();
