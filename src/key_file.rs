@@ -15,10 +15,7 @@ use crate::{keys::Keyring, store::sqlite::SqliteStore};
 /// A sentence for the operator: the file can not be read or made, it holds no keys, or the store was used with a key
 /// that is not in it.
 pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring, String> {
-    let known = store
-        .key_fingerprint()
-        .await
-        .map_err(|error| error.to_string())?;
+    let known = store.key_fingerprint().map_err(|error| error.to_string())?;
     let keys = match (read(path)?, &known) {
         (Some(keys), _) => keys,
         (None, Some(_)) => {
@@ -44,11 +41,8 @@ pub async fn load_or_create(path: &Path, store: &SqliteStore) -> Result<Keyring,
 ///
 /// # Errors
 /// As [`load_or_create`].
-pub async fn load(path: &Path, store: &SqliteStore) -> Result<Option<Keyring>, String> {
-    let known = store
-        .key_fingerprint()
-        .await
-        .map_err(|error| error.to_string())?;
+pub fn load(path: &Path, store: &SqliteStore) -> Result<Option<Keyring>, String> {
+    let known = store.key_fingerprint().map_err(|error| error.to_string())?;
     let Some(keys) = read(path)? else {
         return Ok(None);
     };

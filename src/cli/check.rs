@@ -96,8 +96,8 @@ fn storage(config: &Config) -> Result<Finding, Failure> {
         });
     }
     let opened = beside(config, async |store| {
-        let keys = key_file::load(key_path, store).await?;
-        Ok((keys.is_some(), store.key_fingerprint().await?.is_some()))
+        let keys = key_file::load(key_path, store)?;
+        Ok((keys.is_some(), store.key_fingerprint()?.is_some()))
     });
     let key = key_path.display();
     let (ok, detail) = match opened {

@@ -19,7 +19,6 @@ impl Contacts for SqliteStore {
         let threepid = threepid.clone();
         self.readers
             .ask(move |connection| owner(connection, &threepid))
-            .await
     }
 
     async fn bind(&self, user_id: &str, threepid: &Threepid, now: Timestamp) -> StoreResult<Bound> {
@@ -71,7 +70,7 @@ impl Contacts for SqliteStore {
             .map(|(user, address)| (user.to_owned(), address.to_owned()))
             .unzip();
         self.readers
-            .ask(move |connection| {
+            .ask_aside(move |connection| {
                 connection
                     .prepare_cached(
                         "SELECT user_id, medium, address, added_at FROM contact
@@ -87,8 +86,7 @@ impl Contacts for SqliteStore {
                         })
                     })?
                     .collect()
-            })
-            .await
+            }).await
     }
 }
 

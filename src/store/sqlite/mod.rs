@@ -27,7 +27,6 @@ mod migrations {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
 
-const READERS: usize = 2;
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -96,7 +95,7 @@ pub struct MigrationReport {
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Arc<Writer>,
-    readers: Readers,
+    readers: Arc<Readers>,
     /// Where the sweeper left off among the buckets.
     swept_to: Mutex<Vec<u8>>,
     /// When it was last checked whether we can write, and what was found.
@@ -131,17 +130,12 @@ impl SqliteStore {
             })?;
             migrate(path, &mut connection)?;
         }
-        let readers = (0..READERS)
-            .map(|_| connect(path, true))
-            .collect::<Result<_, _>>();
-        let readers = readers
-            .map_err(|error| refused(&error))
-            .and_then(|connections| Readers::start(connections).map_err(|error| refused(&error)))?;
+        let readers = Readers::open(path.to_owned()).map_err(|error| refused(&error))?;
         let writer =
             Writer::start(connection, role == Role::Server).map_err(|error| refused(&error))?;
         Ok(Arc::new(Self {
             writer: Arc::new(writer),
-            readers,
+            readers: Arc::new(readers),
             swept_to: Mutex::default(),
             checked: Mutex::default(),
             _lock: lock,
@@ -168,17 +162,15 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`crate::store::StoreError`] if the database does not answer.
-    pub async fn key_fingerprint(&self) -> StoreResult<Option<String>> {
-        self.readers
-            .ask(|connection| {
-                let mut select = connection
-                    .prepare_cached("SELECT value FROM meta WHERE name = 'key_fingerprint'")?;
-                select
-                    .query_row([], |row| row.get(0))
-                    .map(Some)
-                    .or_else(none_if_no_row)
-            })
-            .await
+    pub fn key_fingerprint(&self) -> StoreResult<Option<String>> {
+        self.readers.ask(|connection| {
+            let mut select = connection
+                .prepare_cached("SELECT value FROM meta WHERE name = 'key_fingerprint'")?;
+            select
+                .query_row([], |row| row.get(0))
+                .map(Some)
+                .or_else(none_if_no_row)
+        })
     }
 
     /// Records the fingerprint of the newest server key.
@@ -201,7 +193,7 @@ impl SqliteStore {
     pub async fn close(self: Arc<Self>) {
         let closing = tokio::task::spawn_blocking(move || {
             self.writer.stop();
-            self.readers.stop();
+            self.readers.close();
         });
         let _ = closing.await;
     }
@@ -223,7 +215,7 @@ impl SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.writer.stop();
-        self.readers.stop();
+        self.readers.close();
     }
 }
 

@@ -91,19 +91,17 @@ impl Outbox for SqliteStore {
     }
 
     async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
-        self.readers
-            .ask(|connection| {
-                let next: Option<i64> = connection
-                    .prepare_cached("SELECT min(due_at) FROM outbox WHERE finished_at IS NULL")?
-                    .query_row([], |row| row.get(0))?;
-                Ok(next.map(Timestamp))
-            })
-            .await
+        self.readers.ask(|connection| {
+            let next: Option<i64> = connection
+                .prepare_cached("SELECT min(due_at) FROM outbox WHERE finished_at IS NULL")?
+                .query_row([], |row| row.get(0))?;
+            Ok(next.map(Timestamp))
+        })
     }
 
     async fn list(&self, most: u32) -> StoreResult<Vec<OutboxEntry>> {
         self.readers
-            .ask(move |connection| {
+            .ask_aside(move |connection| {
                 connection
                     .prepare_cached(
                         "SELECT outbox.id, outbox.kind, session.medium, session.address, outbox.state, outbox.deliveries,
@@ -113,8 +111,7 @@ impl Outbox for SqliteStore {
                     )?
                     .query_map([most], entry)?
                     .collect()
-            })
-            .await
+            }).await
     }
 
     async fn retry(&self, id: i64, now: Timestamp) -> StoreResult<bool> {
@@ -143,7 +140,7 @@ impl Outbox for SqliteStore {
 
     async fn backlog(&self) -> StoreResult<Backlog> {
         self.readers
-            .ask(|connection| {
+            .ask_aside(|connection| {
                 connection
                     .prepare_cached(
                         "SELECT count(*), min(queued_at) FROM outbox WHERE finished_at IS NULL",

@@ -1,28 +1,26 @@
-//! A small pool of threads with read-only connections.
+//! Read-only connections, for whoever asks.
+//!
+//! A look-up by an index takes some microseconds, less than handing it to another thread and back: it is answered where
+//! it is asked. What may take longer is asked aside.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
-use super::writer::store_error;
+use super::{connect, writer::store_error};
 use crate::store::{StoreError, StoreResult};
 
-/// How many questions may wait.
-const QUEUE: usize = 2048;
+/// How many connections are kept while nobody asks.
+const KEPT: usize = 4;
 
-type Question = Box<dyn FnOnce(&Connection) + Send>;
-
-/// The handle to the reader threads.
+/// The connections that nobody uses just now; `None` once the store is closed.
 pub(super) struct Readers {
-    queue: Mutex<Option<SyncSender<Question>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    path: PathBuf,
+    idle: Mutex<Option<Vec<Connection>>>,
 }
 
 impl std::fmt::Debug for Readers {
@@ -32,77 +30,66 @@ impl std::fmt::Debug for Readers {
 }
 
 impl Readers {
-    /// Starts one thread for each connection.
-    pub(super) fn start(connections: Vec<Connection>) -> std::io::Result<Self> {
-        let (queue, waiting) = sync_channel(QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
-        let threads = connections
-            .into_iter()
-            .map(|connection| {
-                let waiting = Arc::clone(&waiting);
-                thread::Builder::new()
-                    .name("threepid-reader".to_owned())
-                    .spawn(move || read_all(&connection, &waiting))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            queue: Mutex::new(Some(queue)),
-            threads: Mutex::new(threads),
-        })
+    /// Opens the first connection, to see that it works; others follow when they are needed.
+    pub(super) fn open(path: PathBuf) -> rusqlite::Result<Self> {
+        let first = connect(&path, true)?;
+        let idle = Mutex::new(Some(vec![first]));
+        Ok(Self { path, idle })
     }
 
-    /// Asks the database.
-    pub(super) async fn ask<T, Q>(&self, question: Q) -> StoreResult<T>
+    /// Asks the database what an index answers.
+    pub(super) fn ask<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> StoreResult<T> {
+        let connection = self.take()?;
+        let answer = catch_unwind(AssertUnwindSafe(|| question(&connection)));
+        self.put_back(connection);
+        match answer {
+            Ok(answer) => answer.map_err(|error| store_error(&error)),
+            Err(_) => Err(StoreError::Failed(
+                "a question to the database panicked".to_owned(),
+            )),
+        }
+    }
+
+    /// Asks the database what may take a while, on a thread that may wait.
+    pub(super) async fn ask_aside<T, Q>(self: &Arc<Self>, question: Q) -> StoreResult<T>
     where
         T: Send + 'static,
         Q: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let question: Question = Box::new(move |connection| {
-            let _ = reply.send(question(connection).map_err(|error| store_error(&error)));
-        });
-        let busy =
-            || StoreError::Unavailable("too many questions wait for the database".to_owned());
-        {
-            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let queue = queue
-                .as_ref()
-                .ok_or_else(|| StoreError::Unavailable("the store is closed".to_owned()))?;
-            queue.try_send(question).map_err(|_| busy())?;
-        }
-        answer.await.unwrap_or_else(|_| {
-            Err(StoreError::Failed(
-                "a question to the database panicked".to_owned(),
-            ))
-        })
+        let readers = Arc::clone(self);
+        let answer = tokio::task::spawn_blocking(move || readers.ask(question));
+        answer
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
-    /// Answers what waits and ends the threads.
-    pub(super) fn stop(&self) {
+    /// Closes all connections; further questions are refused.
+    pub(super) fn close(&self) {
         drop(
-            self.queue
+            self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            let _ = thread.join();
+    }
+
+    fn take(&self) -> StoreResult<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = idle.as_mut();
+        let idle = idle.ok_or_else(|| StoreError::Unavailable("the store is closed".to_owned()))?;
+        match idle.pop() {
+            Some(connection) => Ok(connection),
+            None => connect(&self.path, true).map_err(|error| store_error(&error)),
         }
     }
-}
 
-fn read_all(connection: &Connection, waiting: &Mutex<Receiver<Question>>) {
-    loop {
-        let next = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv();
-        let Ok(question) = next else { return };
-        let asked = std::panic::AssertUnwindSafe(|| question(connection));
-        if std::panic::catch_unwind(asked).is_err() {
-            tracing::error!("a question to the database panicked");
+    fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(idle) = idle.as_mut().filter(|idle| idle.len() < KEPT) {
+            idle.push(connection);
         }
     }
 }

@@ -28,25 +28,23 @@ impl Sessions for SqliteStore {
         code_tries: u32,
         now: Timestamp,
     ) -> StoreResult<Option<Requested>> {
-        self.readers
-            .ask(move |connection| {
-                let repeated = connection
-                    .prepare_cached(
-                        "SELECT sid FROM session
+        self.readers.ask(move |connection| {
+            let repeated = connection
+                .prepare_cached(
+                    "SELECT sid FROM session
                          WHERE scope = ?1 AND replaced_at IS NULL AND send_attempt >= ?2
                            AND expires_at > ?3 AND validated_at IS NULL AND tries < ?4",
-                    )?
-                    .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
-                        row.get(0)
-                    })
-                    .optional()?;
-                if let Some(sid) = repeated {
-                    return Ok(Some(Requested::Repeated(SessionId::from_bytes(sid))));
-                }
-                let full_at = full_at(connection, bucket)?;
-                Ok(bucket.rate.take(full_at, now).err().map(Requested::Limited))
-            })
-            .await
+                )?
+                .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            if let Some(sid) = repeated {
+                return Ok(Some(Requested::Repeated(SessionId::from_bytes(sid))));
+            }
+            let full_at = full_at(connection, bucket)?;
+            Ok(bucket.rate.take(full_at, now).err().map(Requested::Limited))
+        })
     }
 
     async fn request(&self, request: NewRequest) -> StoreResult<Requested> {
@@ -56,9 +54,7 @@ impl Sessions for SqliteStore {
     }
 
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>> {
-        self.readers
-            .ask(move |connection| find(connection, sid))
-            .await
+        self.readers.ask(move |connection| find(connection, sid))
     }
 
     async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>> {
@@ -151,8 +147,7 @@ impl Sessions for SqliteStore {
 
     async fn check(&self) -> StoreResult<()> {
         self.readers
-            .ask(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
-            .await?;
+            .ask(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))?;
         self.check_writing().await
     }
 }
