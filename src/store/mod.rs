@@ -11,7 +11,7 @@ use crate::{
     rate::Rate,
     secret::SessionId,
     session::{Lifetimes, MessageKind, Purpose, Session},
-    threepid::{Medium, Threepid},
+    threepid::Threepid,
 };
 
 pub mod sqlite;
@@ -371,9 +371,3 @@ pub trait Contacts: fmt::Debug + Send + Sync {
 pub trait Store: Sessions + Outbox + Contacts {}
 
 impl<T: Sessions + Outbox + Contacts> Store for T {}
-
-/// Reads a medium that the store wrote.
-pub(crate) fn stored_medium(text: &str) -> StoreResult<Medium> {
-    Medium::parse(text)
-        .ok_or_else(|| StoreError::Failed(format!("unknown medium {text:?} in the store")))
-}

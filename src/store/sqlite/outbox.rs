@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    store::{Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult, stored_medium},
-    threepid::Threepid,
+    store::{Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult},
+    threepid::{Medium, Threepid},
 };
 
 #[async_trait]
@@ -265,9 +265,7 @@ fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
     let (medium, address): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
     let to = medium.zip(address).and_then(|(medium, address)| {
-        stored_medium(&medium)
-            .ok()
-            .map(|medium| Threepid::stored(medium, address).masked())
+        Medium::parse(&medium).map(|medium| Threepid::stored(medium, address).masked())
     });
     let state: String = row.get(4)?;
     let finished: Option<i64> = row.get(8)?;
