@@ -8,8 +8,8 @@ use url::Url;
 
 use super::values::{List, PublicUrl, Span, choice};
 use crate::{
-    courier::email::Auth, http::listen::ListenAddress, loopback::is_loopback_url, rate::Rate,
-    validation::Contents,
+    courier::email::Auth, http::listen::ListenAddress, limits, loopback::is_loopback_url,
+    rate::Rate, validation::Contents,
 };
 
 /// Where the program listens and how the world reaches it.
@@ -251,16 +251,15 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        const MINUTE: Duration = Duration::from_mins(1);
-        const HOUR: Duration = Duration::from_hours(1);
+        let limits = limits::Settings::default();
         Self {
             enabled: true,
-            per_address: Rate::new(10, HOUR),
-            per_source: Rate::new(100, HOUR),
-            per_source_submit: Rate::new(300, HOUR),
-            per_session: Rate::new(5, Duration::from_mins(30)),
-            code_tries_per_address: Rate::new(30, HOUR),
-            global: Rate::new(1000, MINUTE),
+            per_address: limits.per_address,
+            per_source: limits.per_source,
+            per_source_submit: limits.per_source_submit,
+            per_session: limits.per_session,
+            code_tries_per_address: limits.code_tries_per_address,
+            global: limits.global,
         }
     }
 }
