@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use threepid::{
     Error, Keyring, Threepid,
     courier::capture::Capture,
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::Purpose,
     store::{
         Bound,
@@ -93,7 +93,7 @@ async fn finish(homeserver: &Homeserver, body: &Value) -> Result<Value, Error> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let user = format!("@{}:localhost", text(&body["username"]));
     let creds = &body["auth"]["threepid_creds"];
-    let sid = SessionId::parse(&text(&creds["sid"]))?;
+    let sid = Sid::parse(&text(&creds["sid"]))?;
     let secret = ClientSecret::parse(&text(&creds["client_secret"]))?;
     let request = ClaimRequest {
         purpose: Purpose::Register,

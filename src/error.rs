@@ -47,6 +47,9 @@ pub enum Error {
     /// Addresses of this medium can not be proved here.
     #[error("This kind of address can not be used here.")]
     MediumNotSupported,
+    /// The identity server that the request names is not one that the operator trusts.
+    #[error("This server does not use that identity server. Leave id_server out.")]
+    ServerNotTrusted,
     /// Too much was asked in too short a time.
     #[error("Too many requests. Wait a little, then try again.")]
     Limited {
@@ -74,6 +77,24 @@ pub enum Error {
     /// A form of ours was sent from another site.
     #[error("This form was not sent from this page. Open the link in the message again.")]
     CrossSite,
+    /// What an identity server answered, for whoever named it: its status, `errcode` and `error`, and nothing else.
+    #[error("{error}")]
+    Relayed {
+        /// From 400 to 499.
+        status: StatusCode,
+        /// Its code, of letters, digits, `_` and `.` alone.
+        errcode: String,
+        /// Its words, shortened, on one line.
+        error: String,
+        /// After how long it would like to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// An identity server failed, or answered nonsense; the cause is for the log alone.
+    #[error("The identity server did not answer as it should. Try again later.")]
+    UpstreamFailed(String),
+    /// An identity server did not answer in time; the cause is for the log alone.
+    #[error("The identity server did not answer in time. Try again later.")]
+    UpstreamTimeout(String),
     /// The server can not do its work just now; the cause is for the log alone.
     #[error("The server can not do this right now. Try again in a moment.")]
     Unavailable(String),
@@ -104,7 +125,7 @@ impl Error {
 
     /// The HTTP status and the Matrix `errcode`: the only table of both.
     #[must_use]
-    pub fn wire(&self, dialect: Dialect) -> (StatusCode, &'static str) {
+    pub fn wire(&self, dialect: Dialect) -> (StatusCode, &str) {
         let identity = dialect == Dialect::Identity;
         let page = dialect == Dialect::Page;
         match self {
@@ -126,6 +147,12 @@ impl Error {
             Self::MediumNotSupported => {
                 (StatusCode::BAD_REQUEST, "M_THREEPID_MEDIUM_NOT_SUPPORTED")
             }
+            Self::ServerNotTrusted => (StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED"),
+            Self::Relayed {
+                status, errcode, ..
+            } => (*status, errcode),
+            Self::UpstreamFailed(_) => (StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
+            Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN"),
             Self::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
             Self::TokenIncorrect => (StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT"),
             Self::SessionExpired if page => (StatusCode::GONE, "M_SESSION_EXPIRED"),
@@ -143,7 +170,10 @@ impl Error {
     /// What the log should know of a fault that is not the caller's; `None` for refusals.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
-            Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
+            Self::Unavailable(cause)
+            | Self::Internal(cause)
+            | Self::UpstreamFailed(cause)
+            | Self::UpstreamTimeout(cause) => Some(cause),
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Lets a Matrix homeserver prove, by itself, that a person owns an email address.
+//! Lets a Matrix homeserver prove, by itself, that a person owns an email address or a phone
+//! number.
 //!
 //! Everything is one of two steps: *ask for a token* and *show the token*. A homeserver in Rust mounts
 //! [`Threepid::email_router`] and calls [`Threepid::validation`] when it needs the proof; others run the binary beside
@@ -27,16 +28,21 @@ pub mod courier;
 pub mod error;
 pub mod homeserver;
 pub mod http;
+pub mod id_server;
+pub mod identity_client;
 pub mod key_file;
 mod keys;
 pub mod limits;
 mod loopback;
 mod messages;
 pub mod next_link;
+pub mod outbound;
 mod outbox;
+pub mod phone;
 pub mod policy;
 mod proof;
 pub mod rate;
+mod routing;
 pub mod secret;
 pub mod session;
 pub mod source;

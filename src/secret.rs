@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
+use zeroize::Zeroizing;
 
 use crate::{clock::Timestamp, error::Error};
 
@@ -64,6 +65,95 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
+/// A `sid` as a client sent it: one that we made, or one of an identity server that we proxied to.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sid(String);
+
+impl Sid {
+    /// Takes a `sid`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] unless it is 1 to 255 ASCII characters out of `[0-9a-zA-Z.=_-]`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if is_opaque_id(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::invalid(
+                "sid must be the one that requestToken answered",
+            ))
+        }
+    }
+
+    /// The `sid` as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of a session of ours; `None` for a `sid` that this server can not have made.
+    #[must_use]
+    pub fn ours(&self) -> Option<SessionId> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.0).ok()?;
+        bytes.try_into().ok().map(SessionId)
+    }
+}
+
+impl From<SessionId> for Sid {
+    fn from(sid: SessionId) -> Self {
+        Self(sid.to_string())
+    }
+}
+
+impl fmt::Display for Sid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Sid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Sid({self})")
+    }
+}
+
+/// A bearer token, such as an `id_access_token`: it goes to the server that it is for, and nowhere else.
+///
+/// `Debug` shows nothing of it, and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken(Zeroizing<String>);
+
+impl AccessToken {
+    /// The longest token that is taken, in bytes.
+    const LONGEST: usize = 4096;
+
+    /// Takes a token as a client or a file has it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] unless it is 1 to 4096 visible ASCII characters: others can not stand in a header.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if (1..=Self::LONGEST).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            Ok(Self(Zeroizing::new(text.to_owned())))
+        } else {
+            Err(Error::invalid(
+                "an access token is 1 to 4096 visible ASCII characters",
+            ))
+        }
+    }
+
+    /// The token itself.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("AccessToken(…)")
+    }
+}
+
 /// Names a validation session: 28 URL-safe characters, of which 136 bits are random.
 ///
 /// The first bytes are the second of its making: sessions of one time lie side by side in the store's index, so that
@@ -81,23 +171,6 @@ impl SessionId {
         let second = u32::try_from(now.0.div_euclid(1000)).unwrap_or(u32::MAX);
         bytes[..4].copy_from_slice(&second.to_be_bytes());
         Self(bytes)
-    }
-
-    /// Takes a `sid` as a client sent it. `Ok(None)` is a well-formed `sid` that this server can not have made.
-    ///
-    /// # Errors
-    /// [`Error::InvalidParam`] unless it is 1 to 255 ASCII characters out of `[0-9a-zA-Z.=_-]`.
-    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
-        if !is_opaque_id(text) {
-            return Err(Error::invalid(
-                "sid must be the one that requestToken answered",
-            ));
-        }
-        Ok(URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self))
     }
 
     pub(crate) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
@@ -141,15 +214,16 @@ mod tests {
     #[test]
     fn a_session_id_reads_back_and_a_foreign_one_is_no_error() {
         let sid = SessionId::generate(Timestamp(0));
-        assert_eq!(SessionId::parse(&sid.to_string()).unwrap(), Some(sid));
+        assert_eq!(Sid::from(sid).ours(), Some(sid));
         assert_eq!(sid.to_string().len(), 28);
-        assert_eq!(SessionId::parse("1234").unwrap(), None);
-        assert!(SessionId::parse("not a sid").is_err());
+        assert_eq!(Sid::parse("1234").unwrap().ours(), None);
+        assert!(Sid::parse("not a sid").is_err());
     }
 
     #[test]
     fn debug_shows_no_secret() {
         let secret = ClientSecret::parse("hunter2").unwrap();
-        assert!(!format!("{secret:?}").contains("hunter2"));
+        let token = AccessToken::parse("hunter2").unwrap();
+        assert!(!format!("{secret:?}{token:?}").contains("hunter2"));
     }
 }

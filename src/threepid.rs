@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::{error::Error, phone};
 
 /// The longest email address that is taken, in bytes: the limit that SMTP sets to a path (RFC 5321, 4.5.3.1.3).
 const MAX_EMAIL: usize = 254;
@@ -14,14 +14,20 @@ const MAX_LOCAL: usize = 64;
 pub enum Medium {
     /// An email address.
     Email,
+    /// A phone number.
+    Msisdn,
 }
 
 impl Medium {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Email, Self::Msisdn];
+
     /// The specification's name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Email => "email",
+            Self::Msisdn => "msisdn",
         }
     }
 
@@ -29,13 +35,14 @@ impl Medium {
     pub(crate) fn tag(self) -> u8 {
         match self {
             Self::Email => b'e',
+            Self::Msisdn => b'm',
         }
     }
 
     /// Reads the specification's name; `None` for a medium that is not known here.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        (text == "email").then_some(Self::Email)
+        Self::ALL.into_iter().find(|medium| medium.as_str() == text)
     }
 }
 
@@ -88,6 +95,19 @@ impl Threepid {
         })
     }
 
+    /// Takes a phone number as somebody typed it in `country`, two upper-case letters of ISO 3166-1: the digits of E.164
+    /// (Matrix appendices, "PSTN Phone numbers").
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] for a country that is none, [`Error::InvalidAddress`] for what is no number, has an
+    /// extension or letters, or is impossible in its country.
+    pub fn msisdn(country: &str, typed: &str) -> Result<Self, Error> {
+        Ok(Self {
+            medium: Medium::Msisdn,
+            address: phone::canonical(country, typed)?,
+        })
+    }
+
     /// Takes what the store kept, which was canonical when it was stored.
     pub(crate) fn stored(medium: Medium, address: String) -> Self {
         Self { medium, address }
@@ -105,7 +125,7 @@ impl Threepid {
         &self.address
     }
 
-    /// The mailbox that the address leads to where `name+tag@…` reaches `name@…`: what a limit is counted on.
+    /// The mailbox that an email address leads to where `name+tag@…` reaches `name@…`: what a limit is counted on.
     #[must_use]
     pub fn mailbox(&self) -> String {
         match (self.address.split_once('+'), self.address.rsplit_once('@')) {
@@ -116,7 +136,7 @@ impl Threepid {
         }
     }
 
-    /// The domain of an email address.
+    /// The domain of an email address; nothing for a phone number.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.address
@@ -124,9 +144,14 @@ impl Threepid {
             .map_or("", |(_, domain)| domain)
     }
 
-    /// A form for logs and lists, that does not give the address away: `a…@e….org`.
+    /// A form for logs and lists, that does not give the address away: `a…@e….org`, `+44…01`.
     #[must_use]
     pub fn masked(&self) -> String {
+        if self.medium == Medium::Msisdn {
+            let last = self.address.len().saturating_sub(2);
+            let code = phone::facts(&self.address).calling_code;
+            return format!("+{code}…{}", self.address.get(last..).unwrap_or_default());
+        }
         let (local, domain) = self.address.rsplit_once('@').unwrap_or((&self.address, ""));
         let (name, top) = domain.rsplit_once('.').unwrap_or((domain, ""));
         let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();

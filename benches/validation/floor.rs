@@ -22,7 +22,7 @@ use threepid::{
     Threepid,
     courier::capture::Capture,
     key_file,
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::Purpose,
     store::sqlite::{Role, SqliteStore},
 };
@@ -203,7 +203,7 @@ async fn checking(folder: &Path) -> Result<Router, Failure> {
     let check = post(
         async |State(threepid): State<Threepid>, Json(show): Json<Show>| {
             let proof = async {
-                let sid = SessionId::parse(&show.sid)?;
+                let sid = Sid::parse(&show.sid)?.ours();
                 let client_secret = ClientSecret::parse(&show.client_secret)?;
                 let validation = threepid.validation();
                 validation

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Validation;
 use crate::{
     error::{Error, Result},
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::{Proof, Purpose},
     store::{Claimed, NewClaim},
 };
@@ -43,7 +43,7 @@ impl Validation {
     /// the proof was taken.
     pub async fn proof(
         &self,
-        sid: Option<SessionId>,
+        sid: &Sid,
         client_secret: &ClientSecret,
         wanted: Purpose,
         user_id: Option<&str>,
@@ -64,7 +64,7 @@ impl Validation {
     /// request took it.
     pub async fn claim(
         &self,
-        sid: Option<SessionId>,
+        sid: &Sid,
         client_secret: &ClientSecret,
         request: ClaimRequest,
     ) -> Result<Claim> {

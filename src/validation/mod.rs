@@ -20,7 +20,7 @@ use crate::{
     limits::{Limiter, limited},
     next_link::NextLink,
     proof::{self, Code, Link},
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, SessionId, Sid},
     session::{self, Purpose, Session, Shown},
     source::Source,
     store::{Bucket, Details, NewRequest, NewTry, Requested, Store},
@@ -50,7 +50,7 @@ pub struct TokenRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// The session.
-    pub sid: SessionId,
+    pub sid: Sid,
     /// Where the client submits the code; `None` if mails hold none.
     pub submit_url: Option<Url>,
 }
@@ -207,7 +207,10 @@ impl Validation {
                     .contents
                     .has_code()
                     .then(|| self.submit_url(Medium::Email));
-                Ok(Opened { sid, submit_url })
+                Ok(Opened {
+                    sid: sid.into(),
+                    submit_url,
+                })
             }
         }
     }
@@ -228,7 +231,7 @@ impl Validation {
     /// [`Error::SessionExpired`], [`Error::Limited`].
     pub async fn submit_token(
         &self,
-        sid: Option<SessionId>,
+        sid: &Sid,
         client_secret: &ClientSecret,
         token: &str,
         source: Source,
@@ -371,12 +374,10 @@ impl Validation {
     }
 
     /// The session of a pair. An unknown `sid` and a wrong `client_secret` get one answer, after the same work.
-    async fn find_pair(
-        &self,
-        sid: Option<SessionId>,
-        client_secret: &ClientSecret,
-    ) -> Result<Session> {
-        let sid = sid.unwrap_or_else(|| SessionId::generate(Timestamp(0)));
+    async fn find_pair(&self, sid: &Sid, client_secret: &ClientSecret) -> Result<Session> {
+        let sid = sid
+            .ours()
+            .unwrap_or_else(|| SessionId::generate(Timestamp(0)));
         let session = self.store.find(sid).await?;
         let key = session
             .as_ref()

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use threepid::{
     error::Error,
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::Purpose,
     validation::{Claim, ClaimRequest},
 };
@@ -16,7 +16,7 @@ const LEASE: Duration = Duration::from_secs(30);
 
 struct Proved {
     app: TestApp,
-    sid: Option<SessionId>,
+    sid: Sid,
     secret: ClientSecret,
     mail: threepid::courier::capture::Captured,
 }
@@ -33,7 +33,7 @@ impl Proved {
         let secret = ClientSecret::parse("monkeys_are_GREAT").expect("a secret");
         Self {
             app,
-            sid: SessionId::parse(&sid).expect("a sid"),
+            sid: Sid::parse(&sid).expect("a sid"),
             secret,
             mail,
         }

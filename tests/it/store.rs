@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use threepid::{
     clock::{Clock, Timestamp},
-    secret::SessionId,
+    secret::Sid,
     store::{Bound, Contacts, Outbox, Sessions},
     threepid::Threepid,
 };
@@ -38,7 +38,7 @@ async fn of_parallel_binds_of_one_address_one_wins() {
 async fn of_parallel_validations_one_is_the_first() {
     let app = Arc::new(TestApp::new());
     let sid = app.post(REGISTER, &alice(1)).await.sid();
-    let sid = SessionId::parse(&sid).unwrap().unwrap();
+    let sid = Sid::parse(&sid).unwrap().ours().unwrap();
     let marks: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let app = Arc::clone(&app);
@@ -76,7 +76,7 @@ async fn what_is_over_is_swept_in_small_steps_and_what_lives_stays() {
     app.threepid.sweep().await.unwrap();
 
     assert_eq!(app.store.backlog().await.unwrap().waiting, 1);
-    let living = SessionId::parse(&living).unwrap().unwrap();
+    let living = Sid::parse(&living).unwrap().ours().unwrap();
     assert!(app.store.find(living).await.unwrap().is_some());
     assert_eq!(app.threepid.sweep().await.unwrap(), 0);
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use threepid::{
     error::Error,
     limits,
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::Purpose,
 };
 
@@ -23,7 +23,7 @@ async fn is_proved(app: &TestApp, sid: &str) -> bool {
         .threepid
         .validation()
         .proof(
-            SessionId::parse(sid).expect("a sid"),
+            &Sid::parse(sid).expect("a sid"),
             &secret,
             Purpose::Register,
             None,

@@ -16,7 +16,7 @@ use crate::{
         extract::{ClientSource, MatrixJson},
         pages,
     },
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, Sid},
     session::Session,
     source::Source,
 };
@@ -90,12 +90,12 @@ async fn submit(
     token: &str,
     source: Source,
 ) -> Result<Session> {
-    let sid = SessionId::parse(sid)?;
+    let sid = Sid::parse(sid)?;
     let client_secret = ClientSecret::parse(client_secret)?;
     if token.is_empty() || token.chars().count() > LONGEST_TOKEN {
         return Err(Error::invalid("token must be 1 to 255 characters"));
     }
     app.validation
-        .submit_token(sid, &client_secret, token, source)
+        .submit_token(&sid, &client_secret, token, source)
         .await
 }
