@@ -103,7 +103,7 @@ async fn finish(homeserver: &Homeserver, body: &Value) -> Result<Value, Error> {
         lease: Duration::from_secs(30),
     };
     let (validation, op_id) = (homeserver.threepid.validation(), request.op_id.clone());
-    if let Claim::Yours(proof) = validation.claim(sid, &secret, request).await? {
+    if let Claim::Yours(proof) = validation.claim(&sid, &secret, request).await? {
         let address = &proof.threepid;
         let bound = homeserver
             .threepid

@@ -22,7 +22,7 @@ use threepid::{
     Threepid,
     courier::capture::Capture,
     key_file,
-    secret::{ClientSecret, Sid},
+    secret::{self, ClientSecret},
     session::Purpose,
     store::sqlite::{Role, SqliteStore},
 };
@@ -203,11 +203,11 @@ async fn checking(folder: &Path) -> Result<Router, Failure> {
     let check = post(
         async |State(threepid): State<Threepid>, Json(show): Json<Show>| {
             let proof = async {
-                let sid = Sid::parse(&show.sid)?.ours();
+                let sid = secret::Sid::parse(&show.sid)?;
                 let client_secret = ClientSecret::parse(&show.client_secret)?;
                 let validation = threepid.validation();
                 validation
-                    .proof(sid, &client_secret, Purpose::Register, None)
+                    .proof(&sid, &client_secret, Purpose::Register, None)
                     .await
             };
             match proof.await {

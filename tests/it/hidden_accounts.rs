@@ -162,9 +162,9 @@ async fn an_add_session_tied_to_an_account_is_refused_to_others_alike() {
             user_id: Some("@asker:example.org".to_owned()),
         };
         let validation = app.threepid.validation();
-        let sid = Some(validation.request_token(request).await.unwrap().sid);
+        let sid = validation.request_token(request).await.unwrap().sid;
         for user in [None, Some("@asker:example.org"), Some("@other:example.org")] {
-            answers.push(validation.proof(sid, &secret, Purpose::Add, user).await);
+            answers.push(validation.proof(&sid, &secret, Purpose::Add, user).await);
         }
     }
     assert_eq!(answers[..3], answers[3..]);

@@ -50,7 +50,7 @@ impl Proved {
         self.app
             .threepid
             .validation()
-            .claim(self.sid, &self.secret, request)
+            .claim(&self.sid, &self.secret, request)
             .await
     }
 
@@ -58,7 +58,7 @@ impl Proved {
         self.app
             .threepid
             .validation()
-            .proof(self.sid, &self.secret, Purpose::Register, None)
+            .proof(&self.sid, &self.secret, Purpose::Register, None)
             .await
     }
 }
@@ -141,7 +141,7 @@ async fn a_taken_session_still_shows_success_to_people_and_clients() {
     proved.claim("op 1", 1).await.unwrap();
     proved.app.threepid.validation().take("op 1").await.unwrap();
 
-    let sid = proved.sid.unwrap().to_string();
+    let sid = proved.sid.to_string();
     assert_eq!(
         proved
             .app
@@ -181,7 +181,7 @@ async fn a_proof_lives_a_day_and_is_then_swept() {
 async fn a_proof_of_another_purpose_opens_nothing() {
     let proved = Proved::new().await;
     let validation = proved.app.threepid.validation();
-    let wanted = |purpose| validation.proof(proved.sid, &proved.secret, purpose, None);
+    let wanted = |purpose| validation.proof(&proved.sid, &proved.secret, purpose, None);
     assert!(
         wanted(Purpose::Add).await.is_ok(),
         "a register proof also adds"
@@ -190,7 +190,7 @@ async fn a_proof_of_another_purpose_opens_nothing() {
     let other = ClientSecret::parse("other").unwrap();
     assert_eq!(
         validation
-            .proof(proved.sid, &other, Purpose::Register, None)
+            .proof(&proved.sid, &other, Purpose::Register, None)
             .await,
         Err(Error::NoValidSession)
     );
