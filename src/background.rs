@@ -18,10 +18,11 @@ impl Threepid {
     /// # Errors
     /// Only the store's.
     pub async fn deliver_due(&self) -> Result<usize> {
-        if self.workers == 0 {
-            return Ok(0);
+        let mut tried = 0;
+        for deliveries in self.app.deliveries.iter() {
+            tried += deliveries.deliver_due().await?;
         }
-        self.app.deliveries.deliver_due().await
+        Ok(tried)
     }
 
     /// Deletes what is over, once; how many rows went.
@@ -66,9 +67,10 @@ impl Threepid {
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
-        for _ in 0..self.workers {
+        let workers = |deliveries| std::iter::repeat_n(deliveries, self.workers);
+        for deliveries in self.app.deliveries.iter().flat_map(workers) {
             let (deliveries, stop, freed) = (
-                Arc::clone(&self.app.deliveries),
+                Arc::clone(deliveries),
                 background.stop.clone(),
                 freed.clone(),
             );

@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::sync::Notify;
 use url::Url;
 
 use crate::{
@@ -12,15 +11,20 @@ use crate::{
     error::Result,
     homeserver::{Directory, local::LocalDirectory},
     http::{self, App, peer::TrustedProxies},
+    identity_client::IdentityClient,
     keys::Keyring,
     limits::{self, Limiter},
     loopback::is_loopback_url,
     next_link::NextLinkPolicy,
-    outbox::{Deliveries, Letterhead},
+    outbound::Outbound,
+    outbox::{Deliveries, Letterhead, Shared},
     policy,
     session::Lifetimes,
     store::Store,
-    validation::{Contents, Settings, Validation},
+    threepid::Medium,
+    validation::{
+        Contents, IdentityServers, MediumSettings, Settings, Validate, Validates, Validation, Wakes,
+    },
 };
 
 /// A service that proves addresses: rules, routers, and background work.
@@ -52,7 +56,9 @@ pub struct Builder {
     keys: Keyring,
     directory: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
-    courier: Option<Arc<dyn Courier>>,
+    email: Option<Arc<dyn Courier>>,
+    sms: Option<Arc<dyn Courier>>,
+    outbound: Outbound,
     mailbox: Option<Arc<Capture>>,
     settings: Settings,
     server_name: Option<String>,
@@ -73,7 +79,29 @@ impl fmt::Debug for Builder {
 impl Builder {
     /// The courier of mails. Without one, email addresses can not be proved here.
     pub fn email(mut self, courier: Arc<dyn Courier>) -> Self {
-        self.courier = Some(courier);
+        self.email = Some(courier);
+        self
+    }
+
+    /// The courier of text messages. Without one, phone numbers can not be proved here.
+    pub fn sms(mut self, courier: Arc<dyn Courier>) -> Self {
+        self.sms = Some(courier);
+        self
+    }
+
+    /// Who validates addresses of a medium. By default we do, but that a phone number opens no password reset.
+    pub fn validates(mut self, medium: Medium, validates: Validates) -> Self {
+        match medium {
+            Medium::Email => self.settings.email.validates = validates,
+            Medium::Msisdn => self.settings.msisdn.validates = validates,
+        }
+        self
+    }
+
+    /// The identity servers that requests may be proxied to, and how they are called; by default none.
+    pub fn identity_servers(mut self, servers: IdentityServers, outbound: Outbound) -> Self {
+        self.settings.identity_servers = servers;
+        self.outbound = outbound;
         self
     }
 
@@ -97,7 +125,7 @@ impl Builder {
 
     /// What mails hold; by default link and code.
     pub fn contents(mut self, contents: Contents) -> Self {
-        self.settings.contents = contents;
+        self.settings.email.contents = contents;
         self
     }
 
@@ -155,7 +183,7 @@ impl Builder {
         self
     }
 
-    /// How many messages are delivered side by side.
+    /// How many messages of each medium are delivered side by side.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
         self
@@ -173,41 +201,51 @@ impl Builder {
                 "the public URL must be an http or https URL, not {public_url}"
             ));
         }
-        let sends = self.courier.is_some();
-        settings.email = sends;
-        let letterhead = Letterhead {
+        settings.email.has_transport = self.email.is_some();
+        settings.msisdn.has_transport = self.sms.is_some();
+        let head = Letterhead {
             app_name: self.app_name.clone(),
             server_name: self
                 .server_name
                 .unwrap_or_else(|| public_url.host_str().unwrap_or("localhost").to_owned()),
             public_url,
-            contents: settings.contents,
+            contents: settings.email.contents,
             lifetimes: settings.lifetimes,
         };
-        let (keys, wake) = (Arc::new(self.keys), Arc::new(Notify::new()));
-        let courier = self
-            .courier
-            .unwrap_or_else(|| Arc::new(Capture::in_memory()));
-        let deliveries = Deliveries::new(
-            Arc::clone(&self.store),
-            courier,
-            Arc::clone(&keys),
-            Arc::clone(&self.clock),
-            Arc::clone(&wake),
-            letterhead,
-        );
-        let validation = Validation {
-            limiter: Limiter::new(settings.limits),
-            settings,
-            keys,
+        let shared = Shared {
             store: self.store,
-            directory: self.directory,
+            keys: Arc::new(self.keys),
             clock: self.clock,
-            wake,
+        };
+        let deliveries =
+            [(Medium::Email, self.email), (Medium::Msisdn, self.sms)].map(|(medium, courier)| {
+                let contents = settings.of(medium).contents;
+                let head = Letterhead {
+                    contents,
+                    ..head.clone()
+                };
+                // Without a courier what is queued waits for a start with one.
+                let courier = courier?;
+                Some(Arc::new(Deliveries::new(medium, courier, &shared, head)))
+            });
+        let wakes = deliveries.each_ref().map(|deliveries| {
+            let deliveries = deliveries.as_ref();
+            deliveries.map_or_else(Arc::default, |deliveries| Arc::clone(&deliveries.wake))
+        });
+        let [email, msisdn] = wakes;
+        let validation = Validation {
+            limiter: Limiter::new(settings.limits.clone()),
+            settings,
+            keys: shared.keys,
+            store: shared.store,
+            directory: self.directory,
+            clock: shared.clock,
+            identity: IdentityClient::new(self.outbound),
+            wakes: Wakes { email, msisdn },
         };
         let app = App {
             validation: Arc::new(validation),
-            deliveries: Arc::new(deliveries),
+            deliveries: deliveries.into_iter().flatten().collect(),
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
             name: self.app_name.into(),
@@ -215,8 +253,7 @@ impl Builder {
         };
         Ok(Threepid {
             app,
-            // Without a courier what is queued waits for a start with one.
-            workers: if sends { self.workers } else { 0 },
+            workers: self.workers,
         })
     }
 }
@@ -230,11 +267,22 @@ impl Threepid {
             store,
             keys,
             clock: Arc::new(SystemClock),
-            courier: None,
+            email: None,
+            sms: None,
+            outbound: Outbound::default(),
             mailbox: None,
             settings: Settings {
-                contents: Contents::Both,
-                email: false,
+                email: MediumSettings {
+                    validates: Validates::all(Validate::Here),
+                    has_transport: false,
+                    contents: Contents::Both,
+                },
+                msisdn: MediumSettings {
+                    validates: Validates::all_but_password(Validate::Here),
+                    has_transport: false,
+                    contents: Contents::Code,
+                },
+                identity_servers: IdentityServers::default(),
                 lifetimes: Lifetimes::default(),
                 limits: limits::Settings::default(),
                 policy: policy::Settings::default(),
@@ -270,7 +318,12 @@ impl Threepid {
         http::email(&self.app)
     }
 
-    /// The mailbox page, for a host that captures mails while it is being developed; see [`Builder::mailbox`].
+    /// The same for phone numbers; both may be merged into one router.
+    pub fn msisdn_router(&self) -> Router {
+        http::msisdn(&self.app)
+    }
+
+    /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`].
     pub fn mailbox_router(&self) -> Router {
         http::mailbox(&self.app)
     }

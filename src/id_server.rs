@@ -57,7 +57,7 @@ impl FromStr for IdServer {
         let port = port.map_or(Some(HTTPS), read_port).ok_or(NoIdServer)?;
         let read = Host::parse(host).map_err(|_| NoIdServer)?;
         let is_canonical = match &read {
-            Host::Domain(name) => !name.ends_with('.') && name.contains(|letter| letter != '.'),
+            Host::Domain(name) => name.split('.').all(|label| !label.is_empty()),
             Host::Ipv4(address) => address.to_string() == host,
             Host::Ipv6(_) => true,
         };

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::secret::random;
+use crate::{error::Error, secret::random};
 
 const KEY_LENGTH: usize = 32;
 const LABEL_LENGTH: usize = 16;
@@ -28,6 +28,8 @@ pub(crate) enum Label {
     Scope,
     MessageId,
     Bucket,
+    ServerPair,
+    ServerScope,
 }
 
 impl Label {
@@ -42,6 +44,8 @@ impl Label {
             Self::Scope => b"threepid scope  ",
             Self::MessageId => b"threepid message",
             Self::Bucket => b"threepid bucket ",
+            Self::ServerPair => b"threepid srvpair",
+            Self::ServerScope => b"threepid srvscop",
         }
     }
 }
@@ -122,6 +126,12 @@ fn finish(mac: &Hmac<Sha256>, label: Label, parts: &[&[u8]]) -> [u8; 32] {
 #[error("a sealed value does not open with this key")]
 pub(crate) struct SealError;
 
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
 /// The server's keys, newest first. The newest makes new links, codes and hashes; the others still check old ones.
 pub struct Keyring {
     keys: Vec<Key>,
@@ -188,6 +198,11 @@ impl Keyring {
 
     pub(crate) fn newest(&self) -> &Key {
         &self.keys[0]
+    }
+
+    /// All of them, the newest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
     }
 
     pub(crate) fn find(&self, id: KeyId) -> Option<&Key> {

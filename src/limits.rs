@@ -19,8 +19,39 @@ const MOST_SOURCES: usize = 65_536;
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// All limits: `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What text messages may cost at most: `[sms.ceilings]`. Each list holds for itself; all are counted in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Messages to one number.
+    pub per_number: Vec<Rate>,
+    /// Messages to all numbers of one calling code.
+    pub per_calling_code: Vec<Rate>,
+    /// Messages in all.
+    pub total: Vec<Rate>,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        let day = HOUR * 24;
+        Self {
+            per_number: vec![Rate::new(5, HOUR), Rate::new(10, day)],
+            per_calling_code: vec![Rate::new(100, HOUR), Rate::new(300, day)],
+            total: vec![Rate::new(200, HOUR), Rate::new(600, day)],
+        }
+    }
+}
+
+impl Ceilings {
+    /// No ceilings at all.
+    pub const OFF: Self = Self {
+        per_number: Vec::new(),
+        per_calling_code: Vec::new(),
+        total: Vec::new(),
+    };
+}
+
+/// All limits: `[limits]`, and `[sms.ceilings]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `requestToken`, per source address (IPv6: per /64).
     pub per_source: Rate,
@@ -34,6 +65,8 @@ pub struct Settings {
     pub per_session: Rate,
     /// Codes tried for one mailbox, over all its sessions; counted in the store.
     pub code_tries_per_address: Rate,
+    /// Text messages; counted in the store.
+    pub sms: Ceilings,
 }
 
 impl Default for Settings {
@@ -45,6 +78,7 @@ impl Default for Settings {
             per_address: Rate::new(10, HOUR),
             per_session: Rate::new(5, Duration::from_mins(30)),
             code_tries_per_address: Rate::new(30, HOUR),
+            sms: Ceilings::default(),
         }
     }
 }
@@ -58,6 +92,7 @@ impl Settings {
         per_address: Rate::OFF,
         per_session: Rate::OFF,
         code_tries_per_address: Rate::OFF,
+        sms: Ceilings::OFF,
     };
 }
 

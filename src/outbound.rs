@@ -72,6 +72,14 @@ pub struct Outbound {
     settings: Settings,
 }
 
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+        }
+    }
+}
+
 impl Outbound {
     /// Reads the certificates.
     ///

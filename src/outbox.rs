@@ -25,6 +25,7 @@ use crate::{
     secret::{random, random_fraction},
     session::{Lifetimes, MessageKind},
     store::{Queued, Store, StoreResult},
+    threepid::Medium,
     validation::{Contents, below},
 };
 
@@ -47,8 +48,17 @@ pub(crate) struct Letterhead {
     pub(crate) app_name: String,
     pub(crate) server_name: String,
     pub(crate) public_url: Url,
+    /// What messages of the medium hold.
     pub(crate) contents: Contents,
     pub(crate) lifetimes: Lifetimes,
+}
+
+/// What the deliveries of all media share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// How the next hop does.
@@ -58,13 +68,15 @@ pub(crate) struct RelayHealth {
     pub(crate) failing_since: Option<Timestamp>,
 }
 
-/// Delivers what the store has queued.
+/// Delivers what the store has queued for one medium: a gateway that hangs holds up no mail, and the other way round.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
+    pub(crate) medium: Medium,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) courier: Arc<dyn Courier>,
     pub(crate) keys: Arc<Keyring>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Wakes a worker.
     pub(crate) wake: Arc<Notify>,
     pub(crate) letterhead: Letterhead,
     /// Names this process's leases.
@@ -78,11 +90,9 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     pub(crate) fn new(
-        store: Arc<dyn Store>,
+        medium: Medium,
         courier: Arc<dyn Courier>,
-        keys: Arc<Keyring>,
-        clock: Arc<dyn Clock>,
-        wake: Arc<Notify>,
+        shared: &Shared,
         letterhead: Letterhead,
     ) -> Self {
         let holder = format!(
@@ -92,11 +102,12 @@ impl Deliveries {
         );
         let (in_hand, records) = (Arc::default(), TaskTracker::new());
         Self {
-            store,
+            medium,
+            store: Arc::clone(&shared.store),
             courier,
-            keys,
-            clock,
-            wake,
+            keys: Arc::clone(&shared.keys),
+            clock: Arc::clone(&shared.clock),
+            wake: Arc::default(),
             letterhead,
             holder,
             in_hand,
@@ -152,7 +163,8 @@ impl Deliveries {
                 () = self.wake.notified() => return,
                 () = tokio::time::sleep(IDLE_LOOK) => {}
             }
-            if matches!(self.store.next_due().await, Ok(Some(due)) if due <= self.clock.now()) {
+            if matches!(self.store.next_due(self.medium).await, Ok(Some(due)) if due <= self.clock.now())
+            {
                 return;
             }
         }
@@ -172,7 +184,10 @@ impl Deliveries {
         let until = now + self.courier.longest() * 2 + Duration::from_mins(1);
         // Before the lease: what leaves the set after this is finished in the store.
         let in_hand = lock(&self.in_hand).clone();
-        let leased = self.store.lease(&self.holder, most, now, until).await?;
+        let leased = self
+            .store
+            .lease(self.medium, &self.holder, most, now, until)
+            .await?;
         if leased.is_empty() {
             return Ok(None);
         }
@@ -263,7 +278,7 @@ impl Deliveries {
             )
         });
         let code = (is_token && head.contents.has_code())
-            .then(|| Code::derive(key, session.sid, queued.send_attempt));
+            .then(|| Code::derive(key, session.sid, queued.send_attempt, self.medium));
         messages::write(&Writing {
             kind: queued.kind,
             app_name: &head.app_name,

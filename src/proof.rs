@@ -6,17 +6,20 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq;
 
 use crate::{
+    id_server::IdServer,
     keys::{Key, KeyId, Keyring, Label},
-    secret::{ClientSecret, SessionId},
+    secret::{ClientSecret, SessionId, Sid},
     session::Purpose,
-    threepid::Threepid,
+    threepid::{Medium, Threepid},
 };
 
 const KEY_ID: usize = size_of::<KeyId>();
 const LINK_MAC: usize = 20;
 const LINK_LENGTH: usize = KEY_ID + SessionId::LENGTH + LINK_MAC;
 /// Digits of a code in a mail: with five tries, one guess in twenty million.
-const MAIL_DIGITS: usize = 8;
+const MAIL_DIGITS: u32 = 8;
+/// Digits of a code in a text message, which people copy by hand: with five tries, one guess in two hundred thousand.
+const SMS_DIGITS: u32 = 6;
 
 /// The opaque value in a mailed link: key id, session and MAC as 60 URL-safe characters. It proves a session by itself.
 pub(crate) struct Link([u8; LINK_LENGTH]);
@@ -63,14 +66,16 @@ impl fmt::Debug for Code {
 }
 
 impl Code {
-    /// The code of one attempt of a session.
-    pub(crate) fn derive(key: &Key, sid: SessionId, send_attempt: i64) -> Self {
+    /// The code of one attempt of a session, as long as suits the medium.
+    pub(crate) fn derive(key: &Key, sid: SessionId, send_attempt: i64, medium: Medium) -> Self {
         let mac = key.mac(Label::Code, &[sid.as_bytes(), &send_attempt.to_be_bytes()]);
-        let mut wide = [0; 16];
-        wide.copy_from_slice(&mac[..16]);
+        let digits = match medium {
+            Medium::Email => MAIL_DIGITS,
+            Medium::Msisdn => SMS_DIGITS,
+        };
         // 128 bits modulo 10^8: the bias is below one in 10^30.
-        let number = u128::from_be_bytes(wide) % 10u128.pow(8);
-        Self(format!("{number:0MAIL_DIGITS$}"))
+        let number = u128::from_be_bytes(first_half(mac)) % 10u128.pow(digits);
+        Self(format!("{number:0width$}", width = digits as usize))
     }
 
     /// Whether `given` is this code; blanks and hyphens that people put between digits do not count.
@@ -78,7 +83,7 @@ impl Code {
         let typed: String = given
             .chars()
             .filter(|letter| !letter.is_whitespace() && *letter != '-')
-            .take(MAIL_DIGITS + 1)
+            .take(self.0.len() + 1)
             .collect();
         self.0.as_bytes().ct_eq(typed.as_bytes()).into()
     }
@@ -118,9 +123,7 @@ pub(crate) fn scope(
         Label::Scope,
         &[&kind, &length, address, client_secret.as_bytes()],
     );
-    let mut short = [0; 16];
-    short.copy_from_slice(&mac[..16]);
-    short
+    first_half(mac)
 }
 
 /// The left half of a mail's `Message-ID`: the same for the same attempt, so that a message sent twice is seen to be one.
@@ -132,18 +135,30 @@ pub(crate) fn message_id(key: &Key, sid: SessionId, send_attempt: i64) -> String
     URL_SAFE_NO_PAD.encode(&mac[..18])
 }
 
-/// The name of an address's bucket in the store, which keeps no more addresses than it must.
-pub(crate) fn bucket(key: &Key, what: u8, threepid: &Threepid) -> [u8; 16] {
-    let mac = key.mac(
-        Label::Bucket,
-        &[
-            &[what, threepid.medium().tag()],
-            threepid.mailbox().as_bytes(),
-        ],
-    );
-    let mut short = [0; 16];
-    short.copy_from_slice(&mac[..16]);
-    short
+/// By what the store finds a session of an identity server again, without knowing the secret.
+pub(crate) fn server_pair(key: &Key, sid: &Sid, client_secret: &ClientSecret) -> [u8; 16] {
+    let sid = sid.as_str().as_bytes();
+    let length = u32::try_from(sid.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mac = key.mac(Label::ServerPair, &[&length, sid, client_secret.as_bytes()]);
+    first_half(mac)
+}
+
+/// What the count of attempts belongs to that an identity server keeps: two servers count apart.
+pub(crate) fn server_scope(key: &Key, scope: [u8; 16], server: &IdServer) -> [u8; 16] {
+    let mac = key.mac(Label::ServerScope, &[&scope, server.to_string().as_bytes()]);
+    first_half(mac)
+}
+
+/// The name of a bucket in the store, which keeps no more addresses than it must: `what` is counted, of `whom`.
+pub(crate) fn bucket(key: &Key, what: [u8; 2], whom: &str) -> [u8; 16] {
+    let mac = key.mac(Label::Bucket, &[&what, whom.as_bytes()]);
+    first_half(mac)
+}
+
+fn first_half(mac: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&mac[..16]);
+    half
 }
 
 #[cfg(test)]
@@ -184,7 +199,7 @@ mod tests {
     fn a_code_belongs_to_one_attempt() {
         let keys = Keyring::generate().unwrap();
         let sid = SessionId::generate(Timestamp(0));
-        let code = Code::derive(keys.newest(), sid, 1);
+        let code = Code::derive(keys.newest(), sid, 1, Medium::Email);
         let (left, right) = code.reveal().split_at(4);
         assert_eq!(code.reveal().len(), 8);
         assert!(
@@ -193,7 +208,10 @@ mod tests {
         assert!(
             !code.matches("") && !code.matches(left) && !code.matches(&format!("{left}{right}0"))
         );
-        assert!(!code.matches(Code::derive(keys.newest(), sid, 2).reveal()));
+        assert!(!code.matches(Code::derive(keys.newest(), sid, 2, Medium::Email).reveal()));
+        let short = Code::derive(keys.newest(), sid, 1, Medium::Msisdn);
+        assert_eq!(short.reveal().len(), 6);
+        assert!(!short.matches(code.reveal()) && !code.matches(short.reveal()));
     }
 
     #[test]

@@ -119,6 +119,17 @@ impl Default for Lifetimes {
     }
 }
 
+/// Where a session is that an identity server validates.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Proxied {
+    /// The server's name, as `IdServer` writes it.
+    pub(crate) server: String,
+    /// The session's name there.
+    pub(crate) sid: String,
+    /// The token of the account there that asked, sealed for the scope; `None` if it was our own account.
+    pub(crate) access_token: Option<Vec<u8>>,
+}
+
 /// One session as the store keeps it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
@@ -160,6 +171,8 @@ pub struct Session {
     pub taken_at: Option<Timestamp>,
     /// When a newer session took its place in the count of attempts; what it proved it still proves.
     pub replaced_at: Option<Timestamp>,
+    /// The identity server that validates it; `None` if we do.
+    pub(crate) proxied: Option<Proxied>,
 }
 
 impl fmt::Debug for Session {
@@ -332,6 +345,7 @@ mod tests {
             claim_digest: None,
             taken_at: None,
             replaced_at: None,
+            proxied: None,
         }
     }
 

@@ -100,6 +100,7 @@ fn limits(limits: &Limits) -> limits::Settings {
         per_address: limits.per_address,
         per_session: limits.per_session,
         code_tries_per_address: limits.code_tries_per_address,
+        sms: limits::Ceilings::default(),
     }
 }
 

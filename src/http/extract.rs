@@ -69,6 +69,15 @@ impl Object {
         }
     }
 
+    /// An optional string that is never an error: a value of another type is written out, the empty string is none.
+    pub(crate) fn lenient_string(&self, key: &str) -> Option<String> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
+            Some(other) => Some(other.to_string()),
+        }
+    }
+
     /// A required integer from 0 to 2^53 − 1.
     pub(crate) fn count(&self, key: &'static str) -> Result<i64> {
         let value = self.0.get(key).ok_or(Error::MissingParam(key))?;

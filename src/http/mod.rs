@@ -6,7 +6,7 @@ use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
-    routing::{any, get, post},
+    routing::{MethodRouter, any, get, post},
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -14,12 +14,13 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-pub use self::client::request_token::read_email_request;
+pub use self::client::request_token::{read_email_request, read_msisdn_request};
 use self::{client::link, client::request_token, client::submit_token};
 use crate::{
     courier::capture::Capture,
     error::{Dialect, Error},
     outbox::Deliveries,
+    threepid::Medium,
     validation::Validation,
 };
 
@@ -41,7 +42,7 @@ mod stall;
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) validation: Arc<Validation>,
-    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
     pub(crate) name: Arc<str>,
@@ -56,42 +57,76 @@ const PREFIXES: [&str; 4] = [
     "/_matrix/client/api/v1",
 ];
 
-/// Where a token is shown: what `submit_url` ends in.
-const SUBMIT_TOKEN: &str = "/_threepid/email/submitToken";
-
 /// The endpoints that prove email addresses, for a host to merge into its own router.
 pub(crate) fn email(app: &App) -> Router {
+    let client = client(
+        Medium::Email,
+        [
+            post(request_token::register_email),
+            post(request_token::password_email),
+            post(request_token::add_email),
+        ],
+    );
+    let submit = post(submit_token::post_email);
+    let shown = get(submit_token::get_email).head(submit_token::head);
+    let link = Router::new()
+        .route(
+            "/_threepid/link/{link}",
+            get(link::show).post(link::confirm),
+        )
+        .method_not_allowed_fallback(method_not_allowed);
+    api(app, client, Medium::Email, submit, shown)
+        .merge(guarded(link, app, Dialect::Page))
+        .with_state(app.clone())
+}
+
+/// The endpoints that prove phone numbers, for a host to merge into its own router.
+pub(crate) fn msisdn(app: &App) -> Router {
+    let client = client(
+        Medium::Msisdn,
+        [
+            post(request_token::register_msisdn),
+            post(request_token::password_msisdn),
+            post(request_token::add_msisdn),
+        ],
+    );
+    let submit = post(submit_token::post_msisdn);
+    let shown = get(submit_token::get_msisdn).head(submit_token::head);
+    api(app, client, Medium::Msisdn, submit, shown).with_state(app.clone())
+}
+
+/// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
+fn client(medium: Medium, handlers: [MethodRouter<App>; 3]) -> Router<App> {
     let mut client = Router::new();
     for prefix in PREFIXES {
-        client = client
-            .route(
-                &format!("{prefix}/register/email/requestToken"),
-                post(request_token::register_email),
-            )
-            .route(
-                &format!("{prefix}/account/password/email/requestToken"),
-                post(request_token::password_email),
-            )
-            .route(
-                &format!("{prefix}/account/3pid/email/requestToken"),
-                post(request_token::add_email),
-            );
+        for (group, handler) in ["register", "account/password", "account/3pid"]
+            .iter()
+            .zip(&handlers)
+        {
+            let path = format!("{prefix}/{group}/{medium}/requestToken");
+            client = client.route(&path, handler.clone());
+        }
     }
-    let submit = Router::new().route(SUBMIT_TOKEN, post(submit_token::post_email));
-    let shown = get(submit_token::get_email).head(submit_token::head_email);
-    let shown = Router::new().route(SUBMIT_TOKEN, shown);
-    let link = Router::new().route(
-        "/_threepid/link/{link}",
-        get(link::show).post(link::confirm),
-    );
+    client
+}
+
+/// What a medium has under `/_matrix`, and where its tokens are shown: what `submit_url` ends in.
+fn api(
+    app: &App,
+    client: Router<App>,
+    medium: Medium,
+    submit: MethodRouter<App>,
+    shown: MethodRouter<App>,
+) -> Router<App> {
+    let path = format!("/_threepid/{medium}/submitToken");
     let fallback = |router: Router<App>| router.method_not_allowed_fallback(method_not_allowed);
+    let submit = Router::new().route(&path, submit);
     // "shown" has the path of "submit", and its fallback.
+    let shown = Router::new().route(&path, shown);
     let api = guarded(fallback(client), app, Dialect::Client)
         .merge(guarded(fallback(submit), app, Dialect::Identity))
         .merge(guarded(shown, app, Dialect::Page));
     with_cors(api)
-        .merge(guarded(fallback(link), app, Dialect::Page))
-        .with_state(app.clone())
 }
 
 /// The mailbox page, for a host that captures mails.
@@ -109,7 +144,9 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     if with_mailbox {
         own = own.merge(mailbox::routes());
     }
-    email(app).merge(unknown.merge(rest(own, app)).with_state(app.clone()))
+    email(app)
+        .merge(msisdn(app))
+        .merge(unknown.merge(rest(own, app)).with_state(app.clone()))
 }
 
 /// What is served on the internal listener alone.

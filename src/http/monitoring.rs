@@ -8,7 +8,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::App;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    threepid::Medium,
+};
 
 /// `GET /_threepid/health/live` and `/_threepid/health/ready` for the public, who learns no more than that it works.
 pub(super) fn public_routes() -> Router<App> {
@@ -41,9 +44,15 @@ async fn ready(State(app): State<App>) -> Result<Json<Value>> {
 async fn ready_with_details(State(app): State<App>) -> Result<Json<Value>> {
     check(&app).await?;
     let backlog = app.validation.store.backlog().await?;
-    Ok(Json(
-        json!({ "status": "ok", "outbox": backlog, "relay": app.deliveries.health() }),
-    ))
+    let mut told = json!({ "status": "ok", "outbox": backlog });
+    for deliveries in app.deliveries.iter() {
+        let next_hop = match deliveries.medium {
+            Medium::Email => "relay",
+            Medium::Msisdn => "gateway",
+        };
+        told[next_hop] = json!(deliveries.health());
+    }
+    Ok(Json(told))
 }
 
 /// Whatever the store fails with, the server can not work.

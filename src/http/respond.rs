@@ -58,6 +58,13 @@ fn as_json(error: &Error, status: StatusCode, errcode: &str) -> Response {
                 json!(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
             headers.insert(header::RETRY_AFTER, whole_seconds(*retry_after));
         }
+        Error::Relayed {
+            retry_after: Some(wait),
+            ..
+        } => {
+            body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            headers.insert(header::RETRY_AFTER, whole_seconds(*wait));
+        }
         Error::Unavailable(_) => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -11,7 +11,7 @@ use crate::{
     rate::Rate,
     secret::SessionId,
     session::{Lifetimes, MessageKind, Purpose, Session},
-    threepid::Threepid,
+    threepid::{Medium, Threepid},
 };
 
 pub mod sqlite;
@@ -46,9 +46,9 @@ pub struct Bucket {
     pub(crate) rate: Rate,
 }
 
-/// One accepted `requestToken`, to be made durable in one transaction.
+/// The session of one accepted `requestToken`.
 #[derive(Clone, Debug)]
-pub struct NewRequest {
+pub struct NewSession {
     /// The name of the session, should a new one be needed.
     pub(crate) sid: SessionId,
     pub(crate) key_id: KeyId,
@@ -61,16 +61,42 @@ pub struct NewRequest {
     pub(crate) send_attempt: i64,
     /// The `next_link`, sealed for this scope.
     pub(crate) next_link: Option<Vec<u8>>,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) now: Timestamp,
+}
+
+/// One accepted `requestToken` that we validate, to be made durable in one transaction.
+#[derive(Clone, Debug)]
+pub struct NewRequest {
+    pub(crate) session: NewSession,
     pub(crate) message: MessageKind,
     pub(crate) details: Details,
-    /// The bucket of the address.
-    pub(crate) address_bucket: Bucket,
+    /// The buckets of the address, and of whatever else the message is counted on.
+    pub(crate) buckets: Vec<Bucket>,
     /// How often one session may send.
     pub(crate) session_rate: Rate,
-    pub(crate) lifetimes: Lifetimes,
     /// How long what the message holds works.
     pub(crate) useful_for: Duration,
-    pub(crate) now: Timestamp,
+}
+
+/// One accepted `requestToken` that an identity server has answered.
+#[derive(Clone)]
+pub struct NewProxied {
+    pub(crate) session: NewSession,
+    /// The server.
+    pub(crate) server: String,
+    /// The session's name there.
+    pub(crate) server_sid: String,
+    /// By what the session is found again.
+    pub(crate) server_pair: [u8; 16],
+    /// The token of the account there that asked, sealed for the scope; `None` for our own account.
+    pub(crate) access_token: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for NewProxied {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "NewProxied({} at {})", self.server_sid, self.server)
+    }
 }
 
 /// What a message tells its reader about the request, as it is kept until the message is written.
@@ -151,7 +177,7 @@ pub trait Sessions: fmt::Debug + Send + Sync {
         &self,
         scope: [u8; 16],
         send_attempt: i64,
-        bucket: Bucket,
+        buckets: Vec<Bucket>,
         code_tries: u32,
         now: Timestamp,
     ) -> StoreResult<Option<Requested>>;
@@ -161,6 +187,20 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     ///
     /// Of parallel callers with one scope and attempt exactly one is `Accepted`, and all get the same session.
     async fn request(&self, request: NewRequest) -> StoreResult<Requested>;
+
+    /// Counts the buckets of a request that is about to be proxied, durably. `Err` in the result is how long to wait.
+    async fn reserve(
+        &self,
+        buckets: Vec<Bucket>,
+        now: Timestamp,
+    ) -> StoreResult<Result<(), Duration>>;
+
+    /// Remembers a session that an identity server has opened; an older one of the same scope goes on if it is the same
+    /// session there, else it gives way. Durable when it returns.
+    async fn remember(&self, proxied: NewProxied) -> StoreResult<()>;
+
+    /// The sessions of identity servers that are found by one of these pairs, the newest first.
+    async fn find_proxied(&self, server_pairs: Vec<[u8; 16]>) -> StoreResult<Vec<Session>>;
 
     /// The session of this name, over or not.
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>>;
@@ -268,10 +308,11 @@ pub struct Backlog {
 /// Messages on their way.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Leases up to `most` due messages to `holder` until `until`; drops those whose session is validated, replaced or
+    /// Leases up to `most` due messages of a medium to `holder` until `until`; drops those whose session is validated, replaced or
     /// over, or has a newer attempt. Of parallel callers no two get the same message.
     async fn lease(
         &self,
+        medium: Medium,
         holder: &str,
         most: u32,
         now: Timestamp,
@@ -306,8 +347,8 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     /// Gives back all leases: those of a process that died. Only for the holder of the store's lock.
     async fn free_leases(&self, now: Timestamp) -> StoreResult<usize>;
 
-    /// When the next message is due; `None` if none waits.
-    async fn next_due(&self) -> StoreResult<Option<Timestamp>>;
+    /// When the next message of a medium is due; `None` if none waits.
+    async fn next_due(&self, medium: Medium) -> StoreResult<Option<Timestamp>>;
 
     /// The newest `most` messages, newest first.
     async fn list(&self, most: u32) -> StoreResult<Vec<OutboxEntry>>;

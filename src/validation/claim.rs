@@ -6,7 +6,7 @@ use super::Validation;
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
-    session::{Proof, Purpose},
+    session::{Proof, Purpose, Session},
     store::{Claimed, NewClaim},
 };
 
@@ -40,7 +40,8 @@ impl Validation {
     ///
     /// # Errors
     /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::ProofSpent`] once
-    /// the proof was taken.
+    /// the proof was taken. For a session of an identity server also [`Error::Relayed`], [`Error::UpstreamFailed`] and
+    /// [`Error::UpstreamTimeout`], and to whoever proved it [`Error::InUse`] or [`Error::NoAccount`].
     pub async fn proof(
         &self,
         sid: &Sid,
@@ -48,8 +49,7 @@ impl Validation {
         wanted: Purpose,
         user_id: Option<&str>,
     ) -> Result<Proof> {
-        let session = self.find_pair(sid, client_secret).await?;
-        let proof = session.prove(wanted, user_id, self.clock.now())?;
+        let (session, proof) = self.prove(sid, client_secret, wanted, user_id).await?;
         if session.taken_at.is_some() {
             Err(Error::ProofSpent)
         } else {
@@ -69,8 +69,9 @@ impl Validation {
         request: ClaimRequest,
     ) -> Result<Claim> {
         let now = self.clock.now();
-        let session = self.find_pair(sid, client_secret).await?;
-        let proof = session.prove(request.purpose, request.user_id.as_deref(), now)?;
+        let user_id = request.user_id.as_deref();
+        let proved = self.prove(sid, client_secret, request.purpose, user_id);
+        let (session, proof) = proved.await?;
         let ClaimRequest {
             op_id,
             digest,
@@ -93,6 +94,23 @@ impl Validation {
             Claimed::Held => Err(Error::ProofHeld),
             Claimed::No(_) => Err(Error::SessionExpired),
         }
+    }
+
+    /// The pair's session with its proof, fetched from the identity server that has it if need be.
+    async fn prove(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+        user_id: Option<&str>,
+    ) -> Result<(Session, Proof)> {
+        let mut session = self.find_pair(sid, client_secret, Some(wanted)).await?;
+        let mut proof = session.prove(wanted, user_id, self.clock.now());
+        if let (Err(Error::SessionNotValidated), Some(proxied)) = (&proof, &session.proxied) {
+            session = self.fetch_proof(&session, proxied, client_secret).await?;
+            proof = session.prove(wanted, user_id, self.clock.now());
+        }
+        Ok((session, proof?))
     }
 
     /// Uses up the proof that `op_id` claimed. `false` if `op_id` holds no claim.

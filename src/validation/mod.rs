@@ -1,6 +1,8 @@
 //! Ask for a token, show it, use the proof.
 
 mod claim;
+mod proxied;
+mod request;
 mod settings;
 
 use std::{fmt, sync::Arc};
@@ -10,60 +12,25 @@ use url::Url;
 
 pub use self::{
     claim::{Claim, ClaimRequest},
-    settings::{Contents, Settings},
+    request::{Number, Opened, TokenRequest},
+    settings::{Contents, IdentityServers, MediumSettings, Settings, Validate, Validates},
 };
 use crate::{
     clock::{Clock, Timestamp},
     error::{Error, Result},
     homeserver::Directory,
+    identity_client::IdentityClient,
     keys::{Key, Keyring},
     limits::{Limiter, limited},
     next_link::NextLink,
     proof::{self, Code, Link},
+    rate::Rate,
     secret::{ClientSecret, SessionId, Sid},
-    session::{self, Purpose, Session, Shown},
+    session::{Purpose, Session, Shown},
     source::Source,
-    store::{Bucket, Details, NewRequest, NewTry, Requested, Store},
+    store::{Bucket, NewTry, Store},
     threepid::{Medium, Threepid},
 };
-
-/// One `requestToken`, its values parsed.
-#[derive(Clone, Debug)]
-pub struct TokenRequest {
-    /// What the address is to be proved for.
-    pub purpose: Purpose,
-    /// The address.
-    pub threepid: Threepid,
-    /// The client's secret.
-    pub client_secret: ClientSecret,
-    /// The client's count of attempts, from 0 to 2^53 − 1: only a greater one sends again.
-    pub send_attempt: i64,
-    /// Where the browser is sent afterwards.
-    pub next_link: Option<NextLink>,
-    /// Where the request came from.
-    pub source: Source,
-    /// The account that asks, if it is known: ties an `add` session to it.
-    pub user_id: Option<String>,
-}
-
-/// The answer to an accepted `requestToken`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// The session.
-    pub sid: Sid,
-    /// Where the client submits the code; `None` if mails hold none.
-    pub submit_url: Option<Url>,
-}
-
-/// What a request is counted on.
-struct Counted<'a> {
-    /// The key that names were made with.
-    key: &'a Key,
-    /// Its count of attempts.
-    scope: [u8; 16],
-    /// Its address's bucket.
-    bucket: Bucket,
-}
 
 /// What a page shows of a session.
 #[derive(Debug)]
@@ -81,8 +48,24 @@ pub struct Validation {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Wakes a worker of the outbox.
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) identity: IdentityClient,
+    pub(crate) wakes: Wakes,
+}
+
+/// What wakes the workers of the outbox, for each medium.
+#[derive(Debug)]
+pub(crate) struct Wakes {
+    pub(crate) email: Arc<Notify>,
+    pub(crate) msisdn: Arc<Notify>,
+}
+
+impl Wakes {
+    fn of(&self, medium: Medium) -> &Notify {
+        match medium {
+            Medium::Email => &self.email,
+            Medium::Msisdn => &self.msisdn,
+        }
+    }
 }
 
 impl fmt::Debug for Validation {
@@ -94,143 +77,15 @@ impl fmt::Debug for Validation {
 }
 
 impl Validation {
-    /// Asks for a token: the rule behind every `requestToken`.
-    ///
-    /// When it returns, session and message are on the disk. Nobody is told whether an account has the address, unless
-    /// `reveal` is set: the mailbox's owner gets another message instead.
-    ///
-    /// # Errors
-    /// [`Error::Limited`], [`Error::Denied`], [`Error::MediumNotSupported`]; with `reveal` also [`Error::InUse`] and
-    /// [`Error::NoAccount`].
-    pub async fn request_token(&self, request: TokenRequest) -> Result<Opened> {
-        let now = self.clock.now();
-        if !self.settings.email {
-            return Err(Error::MediumNotSupported);
-        }
-        self.limiter.count_request(request.source, now)?;
-        self.settings
-            .policy
-            .check(request.purpose, &request.threepid)?;
-        let counted = self.counted(&request);
-        let tries = self.settings.lifetimes.code_tries;
-        let met = self
-            .store
-            .peek(
-                counted.scope,
-                request.send_attempt,
-                counted.bucket,
-                tries,
-                now,
-            )
-            .await?;
-        if let Some(met) = met {
-            if matches!(met, Requested::Repeated(_)) {
-                self.limiter.give_request_back(request.source);
-            }
-            return self.opened(met);
-        }
-        let owner = self.directory.owner(&request.threepid).await?;
-        let request = self.new_request(request, &counted, owner, now)?;
-        let met = self.store.request(request).await?;
-        if matches!(met, Requested::Accepted(_)) {
-            self.wake.notify_one();
-        }
-        self.opened(met)
-    }
-
-    fn counted(&self, request: &TokenRequest) -> Counted<'_> {
-        let key = self.keys.newest();
-        let bucket = Bucket {
-            key: proof::bucket(key, b'm', &request.threepid),
-            rate: self.settings.limits.per_address,
-        };
-        let scope = proof::scope(
-            key,
-            request.purpose,
-            &request.threepid,
-            &request.client_secret,
-        );
-        Counted { key, scope, bucket }
-    }
-
-    fn new_request(
-        &self,
-        request: TokenRequest,
-        counted: &Counted<'_>,
-        owner: Option<String>,
-        now: Timestamp,
-    ) -> Result<NewRequest> {
-        let Counted { key, scope, bucket } = *counted;
-        let answer = session::answer(
-            request.purpose,
-            owner,
-            request.user_id,
-            self.settings.reveal,
-        )?;
-        let seal = |link: NextLink| key.seal(&scope, link.as_str().as_bytes());
-        let next_link = request
-            .next_link
-            .map(seal)
-            .transpose()
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(NewRequest {
-            sid: SessionId::generate(now),
-            key_id: key.id(),
-            scope,
-            secret_hash: proof::secret_hash(key, &request.client_secret),
-            purpose: request.purpose,
-            threepid: request.threepid,
-            details: Details {
-                network: request.source.network(),
-                // A notice goes to somebody else: it names nobody.
-                user_id: answer.user_id.clone().filter(|_| answer.genuine),
-            },
-            user_id: answer.user_id,
-            genuine: answer.genuine,
-            send_attempt: request.send_attempt,
-            next_link,
-            message: answer.message,
-            address_bucket: bucket,
-            session_rate: self.settings.limits.per_session,
-            lifetimes: self.settings.lifetimes,
-            useful_for: self.settings.useful_for(),
-            now,
-        })
-    }
-
-    fn opened(&self, met: Requested) -> Result<Opened> {
-        match met {
-            Requested::Limited(wait) => Err(limited(wait)),
-            Requested::Accepted(sid) | Requested::Repeated(sid) => {
-                let submit_url = self
-                    .settings
-                    .contents
-                    .has_code()
-                    .then(|| self.submit_url(Medium::Email));
-                Ok(Opened {
-                    sid: sid.into(),
-                    submit_url,
-                })
-            }
-        }
-    }
-
-    /// The absolute URL that takes codes of a medium.
-    #[must_use]
-    pub fn submit_url(&self, medium: Medium) -> Url {
-        below(
-            &self.settings.public_url,
-            &format!("_threepid/{medium}/submitToken"),
-        )
-    }
-
     /// Shows a token, which may be the code or the link's value: the rule behind every `submitToken`.
     ///
     /// # Errors
     /// [`Error::NoValidSession`] (never told apart for `sid` and `client_secret`), [`Error::TokenIncorrect`],
-    /// [`Error::SessionExpired`], [`Error::Limited`].
+    /// [`Error::SessionExpired`], [`Error::Limited`]; for a session of an identity server [`Error::Relayed`],
+    /// [`Error::UpstreamFailed`] and [`Error::UpstreamTimeout`].
     pub async fn submit_token(
         &self,
+        medium: Medium,
         sid: &Sid,
         client_secret: &ClientSecret,
         token: &str,
@@ -238,7 +93,14 @@ impl Validation {
     ) -> Result<Session> {
         let now = self.clock.now();
         self.limiter.count_submission(source, now)?;
-        let session = self.find_pair(sid, client_secret).await?;
+        let session = self.find_pair(sid, client_secret, None).await?;
+        if session.threepid.medium() != medium {
+            return Err(Error::NoValidSession);
+        }
+        if let Some(proxied) = session.proxied.clone() {
+            let relayed = self.relay_submission(session, &proxied, client_secret, token, now);
+            return relayed.await;
+        }
         if let Some(link) = Link::parse(token.trim()) {
             if link.verify(&self.keys) != Some(session.sid) {
                 return Err(Error::TokenIncorrect);
@@ -262,16 +124,12 @@ impl Validation {
         let shown = NewTry {
             sid: session.sid,
             is_right: Box::new(move |session| {
-                let code = |key| Code::derive(key, session.sid, session.send_attempt);
                 let is_right = keys
                     .find(session.key_id)
-                    .is_some_and(|key| code(key).matches(&token));
+                    .is_some_and(|key| code_of(key, session).matches(&token));
                 session.check_code(is_right).is_ok()
             }),
-            address_bucket: Bucket {
-                key: proof::bucket(self.keys.newest(), b't', &session.threepid),
-                rate: self.settings.limits.code_tries_per_address,
-            },
+            address_bucket: self.tries_bucket(&session.threepid),
             code_tries: self.settings.lifetimes.code_tries,
             now,
             validated_until: now + self.settings.lifetimes.session,
@@ -281,6 +139,18 @@ impl Validation {
             Ok(None) => self.find_validated(session.sid, now).await,
             Err(wait) => Err(limited(wait)),
         }
+    }
+
+    /// What codes tried at an address are counted on.
+    fn tries_bucket(&self, threepid: &Threepid) -> Bucket {
+        self.address_bucket(b't', threepid, self.settings.limits.code_tries_per_address)
+    }
+
+    /// The bucket of an address, for what is counted there.
+    fn address_bucket(&self, what: u8, threepid: &Threepid, rate: Rate) -> Bucket {
+        let what = [what, threepid.medium().tag()];
+        let key = proof::bucket(self.keys.newest(), what, &threepid.mailbox());
+        Bucket { key, rate }
     }
 
     /// The session as another request, which was faster, left it.
@@ -340,8 +210,7 @@ impl Validation {
     pub(crate) fn view(&self, session: Session) -> Result<View> {
         let next_link = match &session.next_link {
             Some(sealed) => {
-                let plain = self.key(&session)?.open(&session.scope, sealed);
-                let plain = plain.map_err(|error| Error::Internal(error.to_string()))?;
+                let plain = self.key(&session)?.open(&session.scope, sealed)?;
                 // Checked again: the operator's list may have changed since.
                 String::from_utf8(plain)
                     .ok()
@@ -349,7 +218,9 @@ impl Validation {
             }
             None => None,
         };
-        let code = if self.settings.contents.has_code() {
+        let contents = self.settings.of(session.threepid.medium()).contents;
+        // The code of an identity server's message is not known here.
+        let code = if contents.has_code() && session.proxied.is_none() {
             Some(self.code(&session)?)
         } else {
             None
@@ -366,19 +237,21 @@ impl Validation {
     }
 
     fn code(&self, session: &Session) -> Result<Code> {
-        Ok(Code::derive(
-            self.key(session)?,
-            session.sid,
-            session.send_attempt,
-        ))
+        Ok(code_of(self.key(session)?, session))
     }
 
-    /// The session of a pair. An unknown `sid` and a wrong `client_secret` get one answer, after the same work.
-    async fn find_pair(&self, sid: &Sid, client_secret: &ClientSecret) -> Result<Session> {
-        let sid = sid
+    /// The session of a pair, ours or an identity server's; of several at an identity server, one that serves `wanted`. An
+    /// unknown `sid` and a wrong `client_secret` get one answer, after the same work.
+    async fn find_pair(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        wanted: Option<Purpose>,
+    ) -> Result<Session> {
+        let own = sid
             .ours()
             .unwrap_or_else(|| SessionId::generate(Timestamp(0)));
-        let session = self.store.find(sid).await?;
+        let session = self.store.find(own).await?;
         let key = session
             .as_ref()
             .and_then(|session| self.keys.find(session.key_id));
@@ -386,8 +259,25 @@ impl Validation {
             .as_ref()
             .map_or(&[][..], |session| &session.secret_hash);
         let matches = proof::secret_matches(key.unwrap_or(self.keys.newest()), client_secret, hash);
-        session.filter(|_| matches).ok_or(Error::NoValidSession)
+        // What we call an identity server's session is nobody's name for it.
+        match session.filter(|session| matches && session.proxied.is_none()) {
+            Some(session) => Ok(session),
+            None => self
+                .find_proxied(sid, client_secret, wanted)
+                .await?
+                .ok_or(Error::NoValidSession),
+        }
     }
+}
+
+/// The code of a session's newest message.
+fn code_of(key: &Key, session: &Session) -> Code {
+    Code::derive(
+        key,
+        session.sid,
+        session.send_attempt,
+        session.threepid.medium(),
+    )
 }
 
 /// An absolute URL below the public one, whose own path may be a prefix.

@@ -4,7 +4,16 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::{limits, next_link::NextLinkPolicy, policy, session::Lifetimes};
+pub use crate::routing::Validate;
+use crate::{
+    id_server::IdServer,
+    limits,
+    next_link::NextLinkPolicy,
+    policy,
+    secret::AccessToken,
+    session::{Lifetimes, Purpose},
+    threepid::Medium,
+};
 
 /// What a mail holds: `[email] contents`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,26 +29,102 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// Whether a mail holds a link.
+    /// Whether a message holds a link.
     #[must_use]
     pub fn has_link(self) -> bool {
         self != Self::Code
     }
 
-    /// Whether a mail holds a code: then, and only then, clients are told a `submit_url` (MSC2078).
+    /// Whether a message holds a code: then, and only then, clients are told a `submit_url` (MSC2078).
     #[must_use]
     pub fn has_code(self) -> bool {
         self != Self::Link
     }
 }
 
+/// Who validates addresses of one medium, for each purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validates {
+    /// For signing up.
+    pub register: Validate,
+    /// For adding to an account.
+    pub add: Validate,
+    /// For resetting a password.
+    pub password: Validate,
+}
+
+impl Validates {
+    /// The same for every purpose.
+    #[must_use]
+    pub fn all(validate: Validate) -> Self {
+        Self {
+            register: validate,
+            add: validate,
+            password: validate,
+        }
+    }
+
+    /// The same for every purpose but one: a phone number opens no password reset, because numbers are given to other
+    /// people after a while.
+    #[must_use]
+    pub fn all_but_password(validate: Validate) -> Self {
+        Self {
+            password: Validate::Off,
+            ..Self::all(validate)
+        }
+    }
+
+    pub(crate) fn of(&self, purpose: Purpose) -> Validate {
+        match purpose {
+            Purpose::Register => self.register,
+            Purpose::Add => self.add,
+            Purpose::Password => self.password,
+        }
+    }
+}
+
+/// How addresses of one medium are validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediumSettings {
+    /// Who does it.
+    pub validates: Validates,
+    /// Whether we can send messages of this medium.
+    pub has_transport: bool,
+    /// What our messages hold.
+    pub contents: Contents,
+}
+
+/// The identity servers that requests may be proxied to: `[identity_servers]`.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityServers {
+    /// Those that a client may name.
+    pub trusted: Vec<IdServer>,
+    /// The one that is used where a client names none, and the token of our own account there.
+    pub default_server: Option<(IdServer, AccessToken)>,
+    /// Whether a password may be reset with an address that an identity server vouches for: it could then take over
+    /// every account.
+    pub allow_password_reset: bool,
+    /// Names of our own: a client that names one of them names nobody.
+    pub ours: Vec<IdServer>,
+}
+
+impl IdentityServers {
+    /// Whether the operator trusts `server`.
+    pub(crate) fn is_trusted(&self, server: &IdServer) -> bool {
+        let is_default = matches!(&self.default_server, Some((default, _)) if default == server);
+        is_default || self.trusted.contains(server)
+    }
+}
+
 /// How validation is done here.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What mails hold.
-    pub contents: Contents,
-    /// Whether email addresses are validated at all.
-    pub email: bool,
+    /// Email addresses.
+    pub email: MediumSettings,
+    /// Phone numbers.
+    pub msisdn: MediumSettings,
+    /// To whom requests may be proxied.
+    pub identity_servers: IdentityServers,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// How often things may happen.
@@ -55,9 +140,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How long what a mail holds works, the longer of both.
-    pub(crate) fn useful_for(&self) -> Duration {
-        if self.contents.has_link() {
+    /// The settings of a medium.
+    #[must_use]
+    pub fn of(&self, medium: Medium) -> &MediumSettings {
+        match medium {
+            Medium::Email => &self.email,
+            Medium::Msisdn => &self.msisdn,
+        }
+    }
+
+    /// How long what a message holds works, the longer of both.
+    pub(crate) fn useful_for(&self, medium: Medium) -> Duration {
+        if self.of(medium).contents.has_link() {
             self.lifetimes.link
         } else {
             self.lifetimes.code

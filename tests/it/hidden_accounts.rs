@@ -158,6 +158,8 @@ async fn an_add_session_tied_to_an_account_is_refused_to_others_alike() {
             client_secret: secret.clone(),
             send_attempt: 1,
             next_link: None,
+            id_server: None,
+            id_access_token: None,
             source: Source::Unknown,
             user_id: Some("@asker:example.org".to_owned()),
         };

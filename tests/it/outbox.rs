@@ -18,7 +18,7 @@ use threepid::{
     },
     limits,
     store::{Outbox, OutboxEntry, Sessions},
-    threepid::Threepid,
+    threepid::{Medium, Threepid},
 };
 
 use crate::support::{
@@ -217,7 +217,13 @@ async fn a_dead_process_s_leases_are_given_back() {
     let now = threepid::clock::Clock::now(&*app.clock);
     let leased = app
         .store
-        .lease("a dead process", 9, now, now + Duration::from_mins(10))
+        .lease(
+            Medium::Email,
+            "a dead process",
+            9,
+            now,
+            now + Duration::from_mins(10),
+        )
         .await
         .unwrap();
     assert_eq!(leased.ready.len(), 1);

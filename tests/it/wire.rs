@@ -67,7 +67,7 @@ async fn unknown_paths_and_methods_are_unrecognized() {
         ("PUT", ADD, 405),
         ("GET", "/", 404),
         ("GET", "/_threepid/nothing", 404),
-        ("POST", "/_threepid/msisdn/submitToken", 404),
+        ("POST", "/_threepid/phone/submitToken", 404),
         ("POST", "/_threepid/health/live", 405),
     ] {
         let answer = app.bare(method, path, &[]).await;

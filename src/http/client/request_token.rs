@@ -10,11 +10,11 @@ use crate::{
         extract::{ClientSource, MatrixJson, Object},
     },
     next_link::{NextLink, NextLinkPolicy},
-    secret::ClientSecret,
+    secret::{AccessToken, ClientSecret},
     session::Purpose,
     source::Source,
     threepid::Threepid,
-    validation::TokenRequest,
+    validation::{Opened, TokenRequest},
 };
 
 /// The answer of all `requestToken` endpoints (Client-Server API, `RequestTokenResponse`).
@@ -23,6 +23,30 @@ pub(crate) struct Reply {
     sid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     submit_url: Option<String>,
+    #[serde(flatten)]
+    number: Option<NumberReply>,
+}
+
+/// What clients show of a phone number. Not specified, but typed in matrix-js-sdk.
+#[derive(Serialize)]
+struct NumberReply {
+    msisdn: String,
+    intl_fmt: String,
+    success: bool,
+}
+
+impl From<Opened> for Reply {
+    fn from(opened: Opened) -> Self {
+        Self {
+            sid: opened.sid.to_string(),
+            submit_url: opened.submit_url.map(String::from),
+            number: opened.number.map(|number| NumberReply {
+                msisdn: number.msisdn,
+                intl_fmt: number.intl_fmt,
+                success: true,
+            }),
+        }
+    }
 }
 
 /// `POST /_matrix/client/v3/register/email/requestToken` (Client-Server API, "Account registration").
@@ -31,7 +55,8 @@ pub(crate) async fn register_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    request_email(&app, Purpose::Register, &body, source.0).await
+    let asked = Asked::email(&body)?;
+    request(&app, Purpose::Register, asked, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/password/email/requestToken` (Client-Server API, "Password management").
@@ -40,7 +65,8 @@ pub(crate) async fn password_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    request_email(&app, Purpose::Password, &body, source.0).await
+    let asked = Asked::email(&body)?;
+    request(&app, Purpose::Password, asked, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/3pid/email/requestToken` (Client-Server API, "Adding account administrative contact
@@ -50,25 +76,54 @@ pub(crate) async fn add_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    request_email(&app, Purpose::Add, &body, source.0).await
+    let asked = Asked::email(&body)?;
+    request(&app, Purpose::Add, asked, source.0).await
 }
 
-async fn request_email(
+/// `POST /_matrix/client/v3/register/msisdn/requestToken` (Client-Server API, "Account registration").
+pub(crate) async fn register_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    MatrixJson(body): MatrixJson,
+) -> Result<Json<Reply>> {
+    let asked = Asked::msisdn(&body)?;
+    request(&app, Purpose::Register, asked, source.0).await
+}
+
+/// `POST /_matrix/client/v3/account/password/msisdn/requestToken` (Client-Server API, "Password management"). Off unless
+/// the operator turns it on.
+pub(crate) async fn password_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    MatrixJson(body): MatrixJson,
+) -> Result<Json<Reply>> {
+    let asked = Asked::msisdn(&body)?;
+    request(&app, Purpose::Password, asked, source.0).await
+}
+
+/// `POST /_matrix/client/v3/account/3pid/msisdn/requestToken` (Client-Server API, "Adding account administrative contact
+/// information").
+pub(crate) async fn add_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    MatrixJson(body): MatrixJson,
+) -> Result<Json<Reply>> {
+    let asked = Asked::msisdn(&body)?;
+    request(&app, Purpose::Add, asked, source.0).await
+}
+
+async fn request(
     app: &App,
     purpose: Purpose,
-    body: &Object,
+    asked: Asked<'_>,
     source: Source,
 ) -> Result<Json<Reply>> {
-    let request = parse(purpose, body, &app.validation.settings.next_links, source)?;
+    let request = asked.parse(purpose, &app.validation.settings.next_links, source)?;
     let opened = app.validation.request_token(request).await?;
-    Ok(Json(Reply {
-        sid: opened.sid.to_string(),
-        submit_url: opened.submit_url.map(String::from),
-    }))
+    Ok(Json(opened.into()))
 }
 
-/// Reads the body of an email `requestToken`, for hosts that bring their own HTTP. `id_server` and `id_access_token` are
-/// ignored: this homeserver validates by itself (MSC2263).
+/// Reads the body of an email `requestToken`, for hosts that bring their own HTTP.
 ///
 /// # Errors
 /// [`Error::NotJson`](crate::Error::NotJson), [`Error::BadJson`](crate::Error::BadJson),
@@ -80,27 +135,95 @@ pub fn read_email_request(
     next_links: &NextLinkPolicy,
     source: Source,
 ) -> Result<TokenRequest> {
-    parse(purpose, &Object::parse(body)?, next_links, source)
+    Asked::email(&Object::parse(body)?)?.parse(purpose, next_links, source)
 }
 
-fn parse(
+/// Reads the body of a phone number's `requestToken`, for hosts that bring their own HTTP.
+///
+/// # Errors
+/// As [`read_email_request`].
+pub fn read_msisdn_request(
     purpose: Purpose,
-    body: &Object,
+    body: &[u8],
     next_links: &NextLinkPolicy,
     source: Source,
 ) -> Result<TokenRequest> {
-    let (client_secret, email) = (body.string("client_secret")?, body.string("email")?);
-    let send_attempt = body.count("send_attempt")?;
-    let next_link = body.optional_string("next_link")?;
-    Ok(TokenRequest {
-        purpose,
-        client_secret: ClientSecret::parse(client_secret)?,
-        threepid: Threepid::email(email)?,
-        send_attempt,
-        next_link: next_link
-            .map(|link| NextLink::parse(link, next_links))
-            .transpose()?,
-        source,
-        user_id: None,
-    })
+    Asked::msisdn(&Object::parse(body)?)?.parse(purpose, next_links, source)
+}
+
+/// The values of a body: all there that must be, each of its type.
+struct Asked<'a> {
+    client_secret: &'a str,
+    address: Address<'a>,
+    send_attempt: i64,
+    next_link: Option<&'a str>,
+    id_server: Option<String>,
+    id_access_token: Option<AccessToken>,
+}
+
+/// An address as it was typed.
+enum Address<'a> {
+    Email(&'a str),
+    Msisdn {
+        country: &'a str,
+        phone_number: &'a str,
+    },
+}
+
+impl<'a> Asked<'a> {
+    fn email(body: &'a Object) -> Result<Self> {
+        let client_secret = body.string("client_secret")?;
+        let email = Address::Email(body.string("email")?);
+        Self::read(body, client_secret, email)
+    }
+
+    fn msisdn(body: &'a Object) -> Result<Self> {
+        let client_secret = body.string("client_secret")?;
+        let number = Address::Msisdn {
+            country: body.string("country")?,
+            phone_number: body.string("phone_number")?,
+        };
+        Self::read(body, client_secret, number)
+    }
+
+    fn read(body: &'a Object, client_secret: &'a str, address: Address<'a>) -> Result<Self> {
+        let id_access_token = body.lenient_string("id_access_token");
+        Ok(Self {
+            client_secret,
+            address,
+            send_attempt: body.count("send_attempt")?,
+            next_link: body.optional_string("next_link")?,
+            // Old clients send them always: where we validate, nothing about them is an error (MSC2263).
+            id_server: body.lenient_string("id_server"),
+            id_access_token: id_access_token.and_then(|token| AccessToken::parse(&token).ok()),
+        })
+    }
+
+    fn parse(
+        self,
+        purpose: Purpose,
+        next_links: &NextLinkPolicy,
+        source: Source,
+    ) -> Result<TokenRequest> {
+        let client_secret = ClientSecret::parse(self.client_secret)?;
+        let threepid = match self.address {
+            Address::Email(email) => Threepid::email(email)?,
+            Address::Msisdn {
+                country,
+                phone_number,
+            } => Threepid::msisdn(country, phone_number)?,
+        };
+        let next_link = self.next_link.map(|link| NextLink::parse(link, next_links));
+        Ok(TokenRequest {
+            purpose,
+            client_secret,
+            threepid,
+            send_attempt: self.send_attempt,
+            next_link: next_link.transpose()?,
+            id_server: self.id_server,
+            id_access_token: self.id_access_token,
+            source,
+            user_id: None,
+        })
+    }
 }

@@ -19,6 +19,7 @@ use crate::{
     secret::{ClientSecret, Sid},
     session::Session,
     source::Source,
+    threepid::Medium,
 };
 
 /// The longest token, in Unicode code points (Identity Service API, "Establishing associations").
@@ -27,24 +28,67 @@ const LONGEST_TOKEN: usize = 255;
 /// `POST /_threepid/email/submitToken`: what the Identity Service API says of `POST …/validate/email/submitToken`,
 /// without an access token.
 pub(crate) async fn post_email(
-    State(app): State<App>,
+    app: State<App>,
     source: ClientSource,
-    MatrixJson(body): MatrixJson,
+    body: MatrixJson,
+) -> Result<Json<Value>> {
+    post(&app, Medium::Email, source, &body).await
+}
+
+/// `POST /_threepid/msisdn/submitToken`: what the Identity Service API says of `POST …/validate/msisdn/submitToken`,
+/// without an access token. A code of an identity server's goes on to that server.
+pub(crate) async fn post_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    body: MatrixJson,
+) -> Result<Json<Value>> {
+    post(&app, Medium::Msisdn, source, &body).await
+}
+
+async fn post(
+    app: &App,
+    medium: Medium,
+    source: ClientSource,
+    MatrixJson(body): &MatrixJson,
 ) -> Result<Json<Value>> {
     let (sid, client_secret) = (body.string("sid")?, body.string("client_secret")?);
-    submit(&app, sid, client_secret, body.string("token")?, source.0).await?;
+    let token = body.string("token")?;
+    submit(app, medium, (sid, client_secret), token, source.0).await?;
     Ok(Json(json!({ "success": true })))
 }
 
 /// `GET /_threepid/email/submitToken`: the same for people, with the effect that the Identity Service API specifies.
 /// No message of ours links to it.
 pub(crate) async fn get_email(
-    State(app): State<App>,
+    app: State<App>,
     source: ClientSource,
     headers: HeaderMap,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    query: Shown,
 ) -> Result<Response> {
-    if is_prefetch(&headers) {
+    show(&app, Medium::Email, source, &headers, query).await
+}
+
+/// `GET /_threepid/msisdn/submitToken`: the same for phone numbers.
+pub(crate) async fn get_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    headers: HeaderMap,
+    query: Shown,
+) -> Result<Response> {
+    show(&app, Medium::Msisdn, source, &headers, query).await
+}
+
+/// The query of a GET, if it is one.
+type Shown = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+async fn show(
+    app: &App,
+    medium: Medium,
+    source: ClientSource,
+    headers: &HeaderMap,
+    query: Shown,
+) -> Result<Response> {
+    if is_prefetch(headers) {
         return Ok(pages::prefetched(&app.name));
     }
     let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
@@ -60,12 +104,13 @@ pub(crate) async fn get_email(
         }
     };
     let (sid, client_secret) = (value("sid")?, value("client_secret")?);
-    let session = submit(&app, sid, client_secret, value("token")?, source.0).await?;
-    Ok(link::done(&app, &app.validation.view(session)?))
+    let token = value("token")?;
+    let session = submit(app, medium, (sid, client_secret), token, source.0).await?;
+    Ok(link::done(app, &app.validation.view(session)?))
 }
 
 /// `HEAD` of the same: changes nothing, whatever the query says.
-pub(crate) async fn head_email() -> Response {
+pub(crate) async fn head() -> Response {
     StatusCode::OK.into_response()
 }
 
@@ -85,8 +130,8 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 
 async fn submit(
     app: &App,
-    sid: &str,
-    client_secret: &str,
+    medium: Medium,
+    (sid, client_secret): (&str, &str),
     token: &str,
     source: Source,
 ) -> Result<Session> {
@@ -96,6 +141,6 @@ async fn submit(
         return Err(Error::invalid("token must be 1 to 255 characters"));
     }
     app.validation
-        .submit_token(&sid, &client_secret, token, source)
+        .submit_token(medium, &sid, &client_secret, token, source)
         .await
 }

@@ -18,6 +18,7 @@ use crate::{
 impl Outbox for SqliteStore {
     async fn lease(
         &self,
+        medium: Medium,
         holder: &str,
         most: u32,
         now: Timestamp,
@@ -26,7 +27,8 @@ impl Outbox for SqliteStore {
         let holder = holder.to_owned();
         self.writer
             .run(Size::Many, move |connection| {
-                lease(connection, &holder, most, now, until).map(Verdict::Keep)
+                let due = due(connection, medium, &holder, most, now, until)?;
+                sort_out(connection, &due, now).map(Verdict::Keep)
             })
             .await
     }
@@ -90,11 +92,13 @@ impl Outbox for SqliteStore {
         .await
     }
 
-    async fn next_due(&self) -> StoreResult<Option<Timestamp>> {
+    async fn next_due(&self, medium: Medium) -> StoreResult<Option<Timestamp>> {
         self.readers.ask(|connection| {
             let next: Option<i64> = connection
-                .prepare_cached("SELECT min(due_at) FROM outbox WHERE finished_at IS NULL")?
-                .query_row([], |row| row.get(0))?;
+                .prepare_cached(
+                    "SELECT min(due_at) FROM outbox WHERE medium = ?1 AND finished_at IS NULL",
+                )?
+                .query_row([medium.as_str()], |row| row.get(0))?;
             Ok(next.map(Timestamp))
         })
     }
@@ -180,23 +184,33 @@ impl SqliteStore {
     }
 }
 
-fn lease(
+/// Leases what is due; the rows.
+fn due(
     connection: &Connection,
+    medium: Medium,
     holder: &str,
     most: u32,
     now: Timestamp,
     until: Timestamp,
-) -> rusqlite::Result<Leased> {
-    let leased: Vec<i64> = connection
+) -> rusqlite::Result<Vec<i64>> {
+    connection
         .prepare_cached(
             "UPDATE outbox SET holder = ?1, due_at = ?2, state = 'sending', deliveries = deliveries + 1
-             WHERE id IN (SELECT id FROM outbox WHERE finished_at IS NULL AND due_at <= ?3 ORDER BY due_at LIMIT ?4)
+             WHERE id IN (SELECT id FROM outbox WHERE medium = ?5 AND finished_at IS NULL AND due_at <= ?3
+                          ORDER BY due_at LIMIT ?4)
              RETURNING id",
         )?
-        .query_map(params![holder, until.0, now.0, most], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let (due, mut ready) = (leased.len(), Vec::with_capacity(leased.len()));
-    for id in leased {
+        .query_map(
+            params![holder, until.0, now.0, most, medium.as_str()],
+            |row| row.get(0),
+        )?
+        .collect()
+}
+
+/// Drops those of the leased messages that nobody needs any more.
+fn sort_out(connection: &Connection, leased: &[i64], now: Timestamp) -> rusqlite::Result<Leased> {
+    let mut ready = Vec::with_capacity(leased.len());
+    for &id in leased {
         let queued = connection
             .prepare_cached(&format!(
                 "SELECT {SESSION}, outbox.id, outbox.kind, outbox.details, outbox.send_attempt, outbox.deliveries,
@@ -215,7 +229,7 @@ fn lease(
             )?,
         }
     }
-    let dropped = due - ready.len();
+    let dropped = leased.len() - ready.len();
     Ok(Leased { ready, dropped })
 }
 

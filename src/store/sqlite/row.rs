@@ -5,7 +5,7 @@ use rusqlite::{Row, types::Type};
 use crate::{
     clock::Timestamp,
     secret::SessionId,
-    session::{MessageKind, Purpose, Session},
+    session::{MessageKind, Proxied, Purpose, Session},
     threepid::{Medium, Threepid},
 };
 
@@ -13,10 +13,11 @@ use crate::{
 pub(super) const SESSION: &str = "session.sid, session.scope, session.key_id, session.secret_hash, session.purpose,
     session.medium, session.address, session.user_id, session.genuine, session.send_attempt, session.next_link,
     session.tries, session.created_at, session.link_expires_at, session.code_expires_at, session.expires_at,
-    session.validated_at, session.claim_digest, session.taken_at, session.replaced_at";
+    session.validated_at, session.claim_digest, session.taken_at, session.replaced_at,
+    session.server, session.server_sid, session.access_token";
 
 /// How many columns [`SESSION`] has.
-pub(super) const SESSION_WIDTH: usize = 20;
+pub(super) const SESSION_WIDTH: usize = 23;
 
 /// Reads the columns of [`SESSION`], which are the row's first.
 pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -41,7 +42,19 @@ pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         claim_digest: row.get(17)?,
         taken_at: moment(row, 18)?,
         replaced_at: moment(row, 19)?,
+        proxied: proxied(row)?,
     })
+}
+
+fn proxied(row: &Row<'_>) -> rusqlite::Result<Option<Proxied>> {
+    let Some(server) = row.get(20)? else {
+        return Ok(None);
+    };
+    Ok(Some(Proxied {
+        server,
+        sid: row.get(21)?,
+        access_token: row.get(22)?,
+    }))
 }
 
 /// Reads the name of a kind of message.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, proxied,
     row::{self, SESSION},
     writer::{Size, Verdict},
 };
@@ -15,7 +15,9 @@ use crate::{
     rate::SET_BACK,
     secret::SessionId,
     session::Session,
-    store::{Bucket, Claimed, NewClaim, NewRequest, NewTry, Requested, Sessions, StoreResult},
+    store::{
+        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Sessions, StoreResult,
+    },
 };
 
 #[async_trait]
@@ -24,7 +26,7 @@ impl Sessions for SqliteStore {
         &self,
         scope: [u8; 16],
         send_attempt: i64,
-        bucket: Bucket,
+        buckets: Vec<Bucket>,
         code_tries: u32,
         now: Timestamp,
     ) -> StoreResult<Option<Requested>> {
@@ -42,8 +44,13 @@ impl Sessions for SqliteStore {
             if let Some(sid) = repeated {
                 return Ok(Some(Requested::Repeated(SessionId::from_bytes(sid))));
             }
-            let full_at = full_at(connection, bucket)?;
-            Ok(bucket.rate.take(full_at, now).err().map(Requested::Limited))
+            for bucket in buckets {
+                let full_at = full_at(connection, bucket)?;
+                if let Err(wait) = bucket.rate.take(full_at, now) {
+                    return Ok(Some(Requested::Limited(wait)));
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -51,6 +58,34 @@ impl Sessions for SqliteStore {
         self.writer
             .run(Size::Many, move |connection| accept(connection, &request))
             .await
+    }
+
+    async fn reserve(
+        &self,
+        buckets: Vec<Bucket>,
+        now: Timestamp,
+    ) -> StoreResult<Result<(), Duration>> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                Ok(match count_all(connection, &buckets, now)? {
+                    Ok(()) => Verdict::Keep(Ok(())),
+                    Err(wait) => Verdict::Undo(Err(wait)),
+                })
+            })
+            .await
+    }
+
+    async fn remember(&self, proxied: NewProxied) -> StoreResult<()> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                proxied::remember(connection, &proxied).map(Verdict::Keep)
+            })
+            .await
+    }
+
+    async fn find_proxied(&self, server_pairs: Vec<[u8; 16]>) -> StoreResult<Vec<Session>> {
+        self.readers
+            .ask(move |connection| proxied::find(connection, &server_pairs))
     }
 
     async fn find(&self, sid: SessionId) -> StoreResult<Option<Session>> {
@@ -199,14 +234,14 @@ fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Ver
                AND (expires_at <= ?2 OR validated_at IS NOT NULL OR tries >= ?3)",
         )?
         .execute(params![
-            request.scope,
-            request.now.0,
-            request.lifetimes.code_tries
+            request.session.scope,
+            request.session.now.0,
+            request.session.lifetimes.code_tries
         ])?;
     let Some((sid, expires_at)) = open_or_find(connection, request)? else {
         return why_not_accepted(connection, request).map(Verdict::Undo);
     };
-    if let Err(wait) = count(connection, request.address_bucket, request.now)? {
+    if let Err(wait) = count_all(connection, &request.buckets, request.session.now)? {
         return Ok(Verdict::Undo(Requested::Limited(wait)));
     }
     queue_message(connection, request, sid, expires_at)?;
@@ -223,7 +258,8 @@ fn open_or_find(
         .session_rate
         .step_and_period()
         .unwrap_or((0, i64::MAX / 4));
-    let now = request.now;
+    let session = &request.session;
+    let now = session.now;
     connection
         .prepare_cached(
             "INSERT INTO session (sid, scope, key_id, secret_hash, purpose, medium, address, user_id, genuine,
@@ -242,13 +278,13 @@ fn open_or_find(
         )?
         .query_row(
             named_params! {
-                ":sid": request.sid.as_bytes(), ":scope": request.scope, ":key_id": request.key_id,
-                ":secret_hash": request.secret_hash, ":purpose": request.purpose.as_str(),
-                ":medium": request.threepid.medium().as_str(), ":address": request.threepid.address(),
-                ":user_id": request.user_id, ":genuine": request.genuine, ":attempt": request.send_attempt,
-                ":step": step, ":period": period, ":set_back": SET_BACK, ":next_link": request.next_link, ":now": now.0,
-                ":link": (now + request.lifetimes.link).0, ":code": (now + request.lifetimes.code).0,
-                ":end": (now + request.lifetimes.session).0,
+                ":sid": session.sid.as_bytes(), ":scope": session.scope, ":key_id": session.key_id,
+                ":secret_hash": session.secret_hash, ":purpose": session.purpose.as_str(),
+                ":medium": session.threepid.medium().as_str(), ":address": session.threepid.address(),
+                ":user_id": session.user_id, ":genuine": session.genuine, ":attempt": session.send_attempt,
+                ":step": step, ":period": period, ":set_back": SET_BACK, ":next_link": session.next_link, ":now": now.0,
+                ":link": (now + session.lifetimes.link).0, ":code": (now + session.lifetimes.code).0,
+                ":end": (now + session.lifetimes.session).0,
             },
             |row| Ok((SessionId::from_bytes(row.get(0)?), row.get(1)?)),
         )
@@ -258,12 +294,12 @@ fn open_or_find(
 fn why_not_accepted(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Requested> {
     connection
         .prepare_cached("SELECT sid, send_attempt, send_full_at FROM session WHERE scope = ?1 AND replaced_at IS NULL")?
-        .query_row([request.scope], |row| {
-            if row.get::<_, i64>(1)? >= request.send_attempt {
+        .query_row([request.session.scope], |row| {
+            if row.get::<_, i64>(1)? >= request.session.send_attempt {
                 return Ok(Requested::Repeated(SessionId::from_bytes(row.get(0)?)));
             }
             let full_at = Some(Timestamp(row.get(2)?));
-            Ok(Requested::Limited(request.session_rate.take(full_at, request.now).err().unwrap_or_default()))
+            Ok(Requested::Limited(request.session_rate.take(full_at, request.session.now).err().unwrap_or_default()))
         })
 }
 
@@ -277,16 +313,19 @@ fn queue_message(
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection
         .prepare_cached(
-            "INSERT INTO outbox (sid, send_attempt, kind, details, queued_at, useless_at, due_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5)",
+            "INSERT INTO outbox (sid, send_attempt, kind, details, queued_at, useless_at, due_at, medium)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?7)",
         )?
         .execute(params![
             sid.as_bytes(),
-            request.send_attempt,
+            request.session.send_attempt,
             request.message.as_str(),
             details,
-            request.now.0,
-            (request.now + request.useful_for).0.min(expires_at),
+            request.session.now.0,
+            (request.session.now + request.useful_for)
+                .0
+                .min(expires_at),
+            request.session.threepid.medium().as_str(),
         ])?;
     Ok(())
 }
@@ -296,6 +335,20 @@ fn full_at(connection: &Connection, bucket: Bucket) -> rusqlite::Result<Option<T
         .prepare_cached("SELECT full_at FROM bucket WHERE key = ?1")?
         .query_row([bucket.key], |row| Ok(Timestamp(row.get(0)?)))
         .optional()
+}
+
+/// Takes one from each bucket; how long to wait if one of them has none left, and then the transaction must be undone.
+fn count_all(
+    connection: &Connection,
+    buckets: &[Bucket],
+    now: Timestamp,
+) -> rusqlite::Result<Result<(), Duration>> {
+    for bucket in buckets {
+        if let Err(wait) = count(connection, *bucket, now)? {
+            return Ok(Err(wait));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Takes one from a bucket in one statement; how long to wait if there is none left.
