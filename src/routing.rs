@@ -94,3 +94,178 @@ pub(crate) fn decide(question: &Question) -> Result<Route> {
         (Validate::IdentityServer, Named::Other) => Err(Error::ServerNotTrusted),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::error::Dialect;
+
+    const ALL: [Validate; 4] = [
+        Validate::Here,
+        Validate::ClientChoice,
+        Validate::IdentityServer,
+        Validate::Off,
+    ];
+    const NAMED: [Named; 3] = [Named::Nobody, Named::Trusted, Named::Other];
+
+    /// Nothing is missing.
+    fn question(validate: Validate, purpose: Purpose, named: Named) -> Question {
+        Question {
+            validate,
+            purpose,
+            named,
+            has_token: true,
+            has_transport: true,
+            has_default_server: true,
+            allow_password_reset: true,
+        }
+    }
+
+    #[test]
+    fn every_cell_of_the_table_is_as_designed() {
+        let off = || Err(Error::MediumNotSupported);
+        for (validate, wanted) in [
+            (
+                Validate::Here,
+                [Ok(Route::Here), Ok(Route::Here), Ok(Route::Here)],
+            ),
+            (
+                Validate::ClientChoice,
+                [Ok(Route::Here), Ok(Route::ToNamed), Ok(Route::Here)],
+            ),
+            (
+                Validate::IdentityServer,
+                [
+                    Ok(Route::ToDefault),
+                    Ok(Route::ToNamed),
+                    Err(Error::ServerNotTrusted),
+                ],
+            ),
+            (Validate::Off, [off(), off(), off()]),
+        ] {
+            for purpose in Purpose::ALL {
+                for (named, wanted) in NAMED.into_iter().zip(&wanted) {
+                    let got = decide(&question(validate, purpose, named));
+                    assert_eq!(&got, wanted, "{validate:?} {purpose} {named:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_reset_stays_here_unless_the_operator_insists() {
+        for (validate, named) in ALL.into_iter().flat_map(|v| NAMED.map(|n| (v, n))) {
+            let stays = Question {
+                allow_password_reset: false,
+                ..question(validate, Purpose::Password, named)
+            };
+            let unsent = Question {
+                has_transport: false,
+                ..stays
+            };
+            let here = if validate == Validate::Off {
+                Err(Error::MediumNotSupported)
+            } else {
+                Ok(Route::Here)
+            };
+            assert_eq!(decide(&stays), here, "{validate:?} {named:?}");
+            assert_eq!(decide(&unsent), Err(Error::MediumNotSupported));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        for purpose in Purpose::ALL {
+            let ask = |validate, named| question(validate, purpose, named);
+            for validate in [Validate::ClientChoice, Validate::IdentityServer] {
+                let without_token = Question {
+                    has_token: false,
+                    ..ask(validate, Named::Trusted)
+                };
+                let missing = Err(Error::MissingParam("id_access_token"));
+                assert_eq!(decide(&without_token), missing);
+            }
+            let without_default = Question {
+                has_default_server: false,
+                ..ask(Validate::IdentityServer, Named::Nobody)
+            };
+            let missing = Err(Error::MissingParam("id_server"));
+            assert_eq!(decide(&without_default), missing);
+            for (validate, named) in ALL.into_iter().flat_map(|v| NAMED.map(|n| (v, n))) {
+                let unsent = Question {
+                    has_transport: false,
+                    ..ask(validate, named)
+                };
+                assert_ne!(decide(&unsent), Ok(Route::Here), "nothing to send it with");
+            }
+        }
+    }
+
+    /// What one cell says: the decision when nothing is missing, and what is missing otherwise.
+    fn cell(question: &Question) -> String {
+        let words = |question: &Question| match decide(question) {
+            Ok(Route::Here) => "here".to_owned(),
+            Ok(Route::ToNamed) => "that server".to_owned(),
+            Ok(Route::ToDefault) => "the default server".to_owned(),
+            Err(error) => {
+                let (status, errcode) = error.wire(Dialect::Client);
+                format!("{} `{errcode}`", status.as_u16())
+            }
+        };
+        let mut told = words(question);
+        let without_token = Question {
+            has_token: false,
+            ..*question
+        };
+        let without_default = Question {
+            has_default_server: false,
+            ..*question
+        };
+        for (what, missing) in [
+            ("`id_access_token`", without_token),
+            ("one", without_default),
+        ] {
+            if decide(&missing) != decide(question) {
+                let _ = write!(told, "; without {what}: {}", words(&missing));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn the_documentation_shows_what_is_decided() {
+        let mut table = String::from(
+            "| `validate` | purpose | names nobody, or us | names a trusted server | names another server |\n\
+             | --- | --- | --- | --- | --- |\n",
+        );
+        for validate in ALL {
+            let name = serde_json::to_value(validate).unwrap();
+            for (what, purpose, allow_password_reset) in [
+                ("register, add", Purpose::Register, false),
+                ("password", Purpose::Password, false),
+                (
+                    "password, with `allow_password_reset`",
+                    Purpose::Password,
+                    true,
+                ),
+            ] {
+                let _ = write!(table, "| `{}` | {what} ", name.as_str().unwrap());
+                for named in NAMED {
+                    let question = Question {
+                        allow_password_reset,
+                        ..question(validate, purpose, named)
+                    };
+                    let _ = write!(table, "| {} ", cell(&question));
+                }
+                table.push_str("|\n");
+            }
+        }
+        let documented = include_str!("../docs/identity-servers.md");
+        assert!(
+            documented.contains(&table),
+            "docs/identity-servers.md should hold\n{table}"
+        );
+    }
+}

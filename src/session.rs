@@ -22,6 +22,9 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Register, Self::Add, Self::Password];
+
     /// Its name in the store and in lists.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -35,7 +38,7 @@ impl Purpose {
     /// Reads the name that [`Purpose::as_str`] gives.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Register, Self::Add, Self::Password]
+        Self::ALL
             .into_iter()
             .find(|purpose| purpose.as_str() == text)
     }
