@@ -1,5 +1,7 @@
 //! What the tests share: small real servers.
 
 pub(crate) mod app;
+pub(crate) mod certificates;
 pub(crate) mod smtp;
 mod stored;
+pub(crate) mod upstream;

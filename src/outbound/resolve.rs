@@ -1,0 +1,137 @@
+//! From a name to the addresses that are dialled: asked once, each one checked.
+
+use std::{
+    error, io, iter,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use hickory_resolver::TokioResolver;
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolving};
+use tokio::sync::OnceCell;
+
+use super::guard;
+
+/// How long one question to a name server waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a question is asked again: all of it takes less than a call may, so that the log names the cause.
+const REPEATS: usize = 1;
+/// How many answers of name servers are remembered: strangers choose the names.
+const REMEMBERED: u64 = 1024;
+
+/// Finds the addresses of a name.
+pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// The system's file of hosts, then its name servers. Both are read at the first use.
+pub(super) fn system() -> Resolve {
+    let resolver: Arc<OnceCell<TokioResolver>> = Arc::default();
+    Arc::new(move |name| {
+        let resolver = Arc::clone(&resolver);
+        Box::pin(async move {
+            let resolver = resolver.get_or_try_init(|| async { build() }).await?;
+            // The dot at the end: a name is the same for everybody, whatever domains this machine would search.
+            let found = resolver.lookup_ip(format!("{name}.")).await;
+            match found {
+                Ok(found) => Ok(found.iter().collect()),
+                Err(why) if why.is_no_records_found() => Ok(Vec::new()),
+                Err(why) => Err(io::Error::other(why)),
+            }
+        })
+    })
+}
+
+fn build() -> io::Result<TokioResolver> {
+    let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
+    let options = builder.options_mut();
+    options.cache_size = REMEMBERED;
+    options.timeout = PATIENCE;
+    options.attempts = REPEATS;
+    builder.build().map_err(io::Error::other)
+}
+
+/// What the HTTP client asks for addresses. What it gets is what it dials: there is no second look-up.
+pub(super) struct Guarded {
+    pub(super) resolve: Resolve,
+    pub(super) allow: Arc<[IpNet]>,
+}
+
+impl reqwest::dns::Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
+        let found = (self.resolve)(name.clone());
+        let allow = Arc::clone(&self.allow);
+        Box::pin(async move {
+            let checked = check_all(&name, found.await, &allow)?;
+            // Port 0: the client puts that of the URL in its place.
+            let addresses = checked.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(Box::new(addresses) as Addrs)
+        })
+    }
+}
+
+/// All the addresses of `name`, or why none of them may be dialled. One that is forbidden taints the others: they come
+/// from whoever owns the name.
+fn check_all(
+    name: &str,
+    found: io::Result<Vec<IpAddr>>,
+    allow: &[IpNet],
+) -> Result<Vec<IpAddr>, Refused> {
+    let found = found.map_err(|why| Refused(format!("{name} can not be resolved: {why}")))?;
+    if found.is_empty() {
+        return Err(Refused(format!("{name} has no address")));
+    }
+    for address in &found {
+        guard::check(*address, allow)
+            .map_err(|why| Refused(format!("{name} resolves to {why}")))?;
+    }
+    Ok(found)
+}
+
+/// Why a name is not dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// The sentence about a name that was not dialled, if that is what `why` comes from.
+pub(super) fn refusal(why: &(dyn error::Error + 'static)) -> Option<String> {
+    iter::successors(Some(why), |why| why.source())
+        .find_map(|why| why.downcast_ref::<Refused>())
+        .map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(addresses: &[&str]) -> Result<Vec<IpAddr>, String> {
+        let found = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        check_all("id.example.org", Ok(found), &[]).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn one_forbidden_address_taints_all() {
+        let forbidden = "id.example.org resolves to 10.0.0.5, which is not a public address; \
+                         to allow it, add its network to outbound.allow";
+        assert_eq!(check(&["1.1.1.1", "2606:4700::1"]).unwrap().len(), 2);
+        for mixed in [
+            &["10.0.0.5"][..],
+            &["1.1.1.1", "10.0.0.5"],
+            &["10.0.0.5", "1.1.1.1"],
+            &["2606:4700::1", "::ffff:10.0.0.5"],
+        ] {
+            assert_eq!(check(mixed), Err(forbidden.to_owned()), "{mixed:?}");
+        }
+        assert_eq!(check(&[]), Err("id.example.org has no address".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_name_of_this_machine_needs_no_name_server() {
+        let found = system()("localhost".to_owned()).await.unwrap();
+
+        assert!(!found.is_empty());
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+}
