@@ -1,10 +1,9 @@
 //! aiosmtpd, a Python package, with TLS, a certificate authority of its own, and a login.
 
 use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,6 +24,8 @@ use tokio::{
     process::{Child, ChildStdout},
     time::timeout,
 };
+
+use crate::support::install::{must_run, python_with};
 
 /// The release that is installed.
 const AIOSMTPD: &str = "aiosmtpd==1.4.6";
@@ -47,7 +48,7 @@ impl Peer {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
         make_certificates(folder.path());
-        let mut child = tokio::process::Command::new(python())
+        let mut child = tokio::process::Command::new(python_with(AIOSMTPD))
             .arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/peers/aiosmtpd_server.py"
@@ -101,30 +102,6 @@ impl Peer {
     }
 }
 
-/// The python of a virtual environment with aiosmtpd, made by whoever needs it first.
-fn python() -> PathBuf {
-    static READY: OnceLock<PathBuf> = OnceLock::new();
-    let make = || {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
-        fs::create_dir_all(&folder).expect("the target folder can be written");
-        let lock =
-            File::create(folder.join("venv.lock")).expect("the target folder can be written");
-        lock.lock().expect("a lock can be waited for");
-        let venv = folder.join("venv");
-        let python = venv.join("bin/python");
-        let ready = venv.join(AIOSMTPD);
-        if !ready.exists() {
-            run(Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&venv));
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOSMTPD]));
-            File::create(ready).expect("the environment can be written");
-        }
-        python
-    };
-    READY.get_or_init(make).clone()
-}
-
 /// An authority, and a certificate of it for `localhost`.
 fn make_certificates(folder: &Path) {
     let request = |name: &str, key: &str, certificate: &str| {
@@ -152,23 +129,16 @@ fn make_certificates(folder: &Path) {
             ]);
         openssl
     };
-    run(request("/CN=Test authority", "ca.key", "ca.pem")
-        .args(["-addext", "keyUsage=critical,keyCertSign,cRLSign"]));
-    run(request("/CN=localhost", "server.key", "server.pem")
-        .args(["-CA", "ca.pem", "-CAkey", "ca.key"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "extendedKeyUsage=serverAuth"]));
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|why| {
-        panic!("{command:?} can not be run ({why}): python3 with venv and openssl are needed")
-    });
-    assert!(
-        output.status.success(),
-        "{command:?} failed, this test needs it: {}",
-        String::from_utf8_lossy(&output.stderr)
+    must_run(
+        request("/CN=Test authority", "ca.key", "ca.pem")
+            .args(["-addext", "keyUsage=critical,keyCertSign,cRLSign"]),
+    );
+    must_run(
+        request("/CN=localhost", "server.key", "server.pem")
+            .args(["-CA", "ca.pem", "-CAkey", "ca.key"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "extendedKeyUsage=serverAuth"]),
     );
 }
 

@@ -16,3 +16,4 @@ mod examples;
 mod proxies;
 mod relay;
 mod support;
+mod sydent;

@@ -7,4 +7,5 @@ pub(crate) mod server;
 #[path = "../../it/support/smtp.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod smtp;
+pub(crate) mod sydent;
 pub(crate) mod webdriver;

@@ -144,12 +144,15 @@ fn address(text: &str, words: &str) -> String {
 
 /// A client that follows no redirect, uses no proxy, and gives up at last.
 pub(crate) fn client() -> reqwest::Client {
+    client_builder().build().expect("a client")
+}
+
+/// What becomes such a client.
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(PATIENCE)
-        .build()
-        .expect("a client")
 }
 
 /// A running server. Dropped, it is killed.
