@@ -241,7 +241,7 @@ mod tests {
     fn snapshot(name: &str, writing: &Writing<'_>) {
         let message = write(writing).unwrap();
         insta::with_settings!({
-            snapshot_path => "../tests/it/snapshots",
+            snapshot_path => "../../tests/it/snapshots",
             prepend_module_to_snapshot => false,
             omit_expression => true,
         }, {
