@@ -1,5 +1,6 @@
 //! Tests of the whole, through its public face.
 
+mod ceilings;
 mod cli;
 mod clock;
 mod faults;
@@ -7,6 +8,7 @@ mod hidden_accounts;
 mod identity_client;
 mod layers;
 mod link;
+mod msisdn;
 mod outbound;
 mod outbox;
 mod proof;

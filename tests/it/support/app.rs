@@ -20,6 +20,7 @@ use threepid::{
     threepid::Threepid as Address,
 };
 use tower::ServiceExt;
+use zeroize::Zeroizing;
 
 use super::stored;
 
@@ -31,6 +32,14 @@ pub(crate) const PASSWORD: &str = "/_matrix/client/v3/account/password/email/req
 pub(crate) const ADD: &str = "/_matrix/client/v3/account/3pid/email/requestToken";
 /// Where tests show tokens.
 pub(crate) const SUBMIT: &str = "/_threepid/email/submitToken";
+/// Where tests ask for tokens for a phone number.
+pub(crate) const REGISTER_PHONE: &str = "/_matrix/client/v3/register/msisdn/requestToken";
+/// Where tests ask for tokens to add a phone number.
+pub(crate) const ADD_PHONE: &str = "/_matrix/client/v3/account/3pid/msisdn/requestToken";
+/// Where tests ask for tokens to reset a password by a phone number.
+pub(crate) const PASSWORD_PHONE: &str = "/_matrix/client/v3/account/password/msisdn/requestToken";
+/// Where tests show tokens of phone numbers.
+pub(crate) const SUBMIT_PHONE: &str = "/_threepid/msisdn/submitToken";
 /// The base of all URLs that the app tells.
 pub(crate) const PUBLIC_URL: &str = "https://matrix.example.org";
 
@@ -42,6 +51,7 @@ pub(crate) struct TestApp {
     pub(crate) store: Arc<SqliteStore>,
     router: Router,
     dir: TempDir,
+    key_file: Zeroizing<String>,
 }
 
 /// An answer, read whole.
@@ -94,16 +104,41 @@ impl TestApp {
     /// An app with settings of the test's own.
     pub(crate) fn with(set: impl FnOnce(Builder) -> Builder) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = dir.path().join("threepid.db");
-        stored::fill(&path);
-        let store = SqliteStore::open(&path, Role::Server).expect("a fresh store");
+        stored::fill(&dir.path().join("threepid.db"));
         let clock = Arc::new(ManualClock::new(Timestamp(1_795_341_600_000)));
+        Self::over(dir, clock, Keyring::generate_file(), set)
+    }
+
+    /// The same server, ended and begun again over its database, with settings of the test's own.
+    pub(crate) fn restarted(self, set: impl FnOnce(Builder) -> Builder) -> Self {
+        let Self {
+            threepid,
+            clock,
+            store,
+            router,
+            dir,
+            key_file,
+            ..
+        } = self;
+        drop((threepid, store, router));
+        Self::over(dir, clock, key_file, set)
+    }
+
+    fn over(
+        dir: TempDir,
+        clock: Arc<ManualClock>,
+        key_file: Zeroizing<String>,
+        set: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let path = dir.path().join("threepid.db");
+        let store = SqliteStore::open(&path, Role::Server).expect("a store of our own");
         let mailbox = Arc::new(Capture::in_memory());
-        let keys = Keyring::generate().expect("a key");
+        let keys = Keyring::parse(&key_file).expect("a key");
         let builder =
             Threepid::builder(PUBLIC_URL.parse().expect("a URL"), Arc::clone(&store), keys)
                 .clock(clock.clone())
                 .email(mailbox.clone())
+                .sms(mailbox.clone())
                 .mailbox(mailbox.clone());
         let threepid = set(builder).build().expect("settings that fit together");
         let router = threepid.router();
@@ -114,6 +149,7 @@ impl TestApp {
             store,
             router,
             dir,
+            key_file,
         }
     }
 
@@ -129,7 +165,12 @@ impl TestApp {
 
     /// Gives an address to a local account.
     pub(crate) async fn own(&self, user_id: &str, address: &str) {
-        let address = Address::email(address).expect("an address");
+        let address = if address.contains('@') {
+            Address::email(address)
+        } else {
+            Address::msisdn("GB", address)
+        };
+        let address = address.expect("an address");
         self.threepid
             .directory()
             .bind(user_id, &address, Timestamp(0))
@@ -217,6 +258,16 @@ pub(crate) fn alice(send_attempt: u32) -> Value {
     json!({ "client_secret": "monkeys_are_GREAT", "email": "alice@example.org", "send_attempt": send_attempt })
 }
 
+/// The body of a `requestToken` for alice's phone.
+pub(crate) fn alices_phone(send_attempt: u32) -> Value {
+    phone("07700900001", "monkeys_are_GREAT", send_attempt)
+}
+
+/// The body of a `requestToken` for a phone in Great Britain.
+pub(crate) fn phone(number: &str, client_secret: &str, send_attempt: u32) -> Value {
+    json!({ "client_secret": client_secret, "country": "GB", "phone_number": number, "send_attempt": send_attempt })
+}
+
 /// The body of a `submitToken` of alice.
 pub(crate) fn shown(sid: &str, token: &str) -> Value {
     json!({ "sid": sid, "client_secret": "monkeys_are_GREAT", "token": token })
@@ -243,9 +294,11 @@ pub(crate) fn link_value(mail: &Captured) -> String {
         .to_owned()
 }
 
-/// The code in a mail: eight digits that stand alone.
+/// The code in a mail: eight digits that stand alone; or in a text message: six.
 pub(crate) fn code(mail: &Captured) -> String {
-    let is_code = |word: &&str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let length = if mail.medium == "msisdn" { 6 } else { 8 };
+    let is_code =
+        |word: &&str| word.len() == length && word.bytes().all(|byte| byte.is_ascii_digit());
     let words = mail
         .text
         .split(|letter: char| !letter.is_ascii_alphanumeric());
