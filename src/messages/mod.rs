@@ -1,20 +1,13 @@
-//! The words of a mail: from values to a message that is ready to go.
+//! The words of a message: from values to one that is ready to go.
+
+mod mail;
+mod sms;
 
 use std::borrow::Cow;
 
-use askama::Template;
+use crate::{clock::Timestamp, courier::Message, session::MessageKind, threepid::Medium};
 
-use self::templates::{Html, Text};
-use crate::{
-    clock::Timestamp,
-    courier::Message,
-    session::{MessageKind, Purpose},
-};
-
-/// The longest line of a text that is not one long word, in characters (RFC 5322, section 2.1.1, less a quotation mark).
-const LINE: usize = 76;
-
-/// What a mail is written from. Values may be any text: they are made harmless here.
+/// What a message is written from. Values may be any text: they are made harmless here.
 #[derive(Clone)]
 pub(crate) struct Writing<'a> {
     pub(crate) kind: MessageKind,
@@ -22,11 +15,11 @@ pub(crate) struct Writing<'a> {
     pub(crate) app_name: &'a str,
     /// The homeserver's name.
     pub(crate) server_name: &'a str,
-    /// The address that is to be proved, and gets the mail.
+    /// The address that is to be proved, and gets the message.
     pub(crate) address: &'a str,
-    /// The whole URL of the landing page. `None` if mails carry codes only.
+    /// The whole URL of the landing page. `None` if mails carry codes only; a short message never carries it.
     pub(crate) link: Option<&'a str>,
-    /// The eight digits. `None` if mails carry links only.
+    /// The digits. `None` if mails carry links only; a short message for a token needs them.
     pub(crate) code: Option<&'a str>,
     /// The account that it is about, if known.
     pub(crate) account: Option<&'a str>,
@@ -44,83 +37,12 @@ pub(crate) struct Writing<'a> {
     pub(crate) at: Timestamp,
 }
 
-/// The variables of the templates, under Synapse's names where it has them.
-struct Mail<'a> {
-    app_name: Cow<'a, str>,
-    server_name: Cow<'a, str>,
-    address: Cow<'a, str>,
-    link: Option<Cow<'a, str>>,
-    token: Option<Cow<'a, str>>,
-    account: Option<Cow<'a, str>>,
-    network: Option<Cow<'a, str>>,
-    asked_at: String,
-    link_minutes: u64,
-    code_minutes: u64,
-}
-
-#[expect(
-    unused_qualifications,
-    clippy::ref_binding_to_reference,
-    reason = "askama's derive writes them"
-)]
-mod templates {
-    use askama::Template;
-
-    use super::Mail;
-
-    #[derive(Template)]
-    pub(super) enum Text<'a> {
-        #[template(path = "registration.txt")]
-        Registration { mail: &'a Mail<'a> },
-        #[template(path = "add_threepid.txt")]
-        AddThreepid { mail: &'a Mail<'a> },
-        #[template(path = "password_reset.txt")]
-        PasswordReset { mail: &'a Mail<'a> },
-        #[template(path = "already_in_use.txt")]
-        AlreadyInUse { mail: &'a Mail<'a> },
-        #[template(path = "no_account.txt")]
-        NoAccount { mail: &'a Mail<'a> },
+/// Writes a message for an address of `medium`: a mail, or a short message, which has neither subject nor HTML.
+pub(crate) fn write(medium: Medium, writing: &Writing<'_>) -> Result<Message, askama::Error> {
+    match medium {
+        Medium::Email => mail::write(writing),
+        Medium::Msisdn => sms::write(writing),
     }
-
-    #[derive(Template)]
-    pub(super) enum Html<'a> {
-        #[template(path = "registration.html")]
-        Registration { mail: &'a Mail<'a> },
-        #[template(path = "add_threepid.html")]
-        AddThreepid { mail: &'a Mail<'a> },
-        #[template(path = "password_reset.html")]
-        PasswordReset { mail: &'a Mail<'a> },
-        #[template(path = "already_in_use.html")]
-        AlreadyInUse { mail: &'a Mail<'a> },
-        #[template(path = "no_account.html")]
-        NoAccount { mail: &'a Mail<'a> },
-    }
-}
-
-/// Writes a mail. Its subject never holds the code, which would show on a locked screen.
-pub(crate) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
-    let mail = &Mail::new(writing);
-    let (text, html) = match writing.kind {
-        MessageKind::Token(Purpose::Register) => {
-            (Text::Registration { mail }, Html::Registration { mail })
-        }
-        MessageKind::Token(Purpose::Add) => {
-            (Text::AddThreepid { mail }, Html::AddThreepid { mail })
-        }
-        MessageKind::Token(Purpose::Password) => {
-            (Text::PasswordReset { mail }, Html::PasswordReset { mail })
-        }
-        MessageKind::AlreadyInUse => (Text::AlreadyInUse { mail }, Html::AlreadyInUse { mail }),
-        MessageKind::NoAccount => (Text::NoAccount { mail }, Html::NoAccount { mail }),
-    };
-    Ok(Message {
-        id: writing.id.clone(),
-        at: writing.at,
-        subject: subject(writing.kind, &mail.app_name),
-        text: wrapped(&text.render()?),
-        html: html.render()?,
-        language: "en".to_owned(),
-    })
 }
 
 /// A moment as people read it, to the minute: `2026-11-22 10:00 UTC`.
@@ -129,37 +51,6 @@ pub(crate) fn readable(moment: Timestamp) -> String {
     match written.split_once('T') {
         Some((day, time)) => format!("{day} {} UTC", time.get(..5).unwrap_or(time)),
         None => written,
-    }
-}
-
-impl<'a> Mail<'a> {
-    fn new(writing: &Writing<'a>) -> Self {
-        Self {
-            app_name: one_line(writing.app_name),
-            server_name: one_line(writing.server_name),
-            address: one_line(writing.address),
-            link: writing.link.map(one_line),
-            token: writing.code.map(one_line),
-            account: writing.account.map(one_line),
-            network: writing.network.map(one_line),
-            asked_at: readable(writing.asked_at),
-            link_minutes: writing.link_minutes,
-            code_minutes: writing.code_minutes,
-        }
-    }
-}
-
-fn subject(kind: MessageKind, app_name: &str) -> String {
-    match kind {
-        MessageKind::Token(Purpose::Register) => {
-            format!("Confirm your email address for {app_name}")
-        }
-        MessageKind::Token(Purpose::Add) => {
-            format!("Add this email address to an account on {app_name}")
-        }
-        MessageKind::Token(Purpose::Password) => format!("Reset your password on {app_name}"),
-        MessageKind::AlreadyInUse => format!("You already have an account on {app_name}"),
-        MessageKind::NoAccount => format!("No account with this address on {app_name}"),
     }
 }
 
@@ -176,39 +67,13 @@ fn one_line(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text with its long lines broken at blanks and no two empty lines in a row.
-fn wrapped(text: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        let indent = if line.starts_with("- ") { "  " } else { "" };
-        let mut filled = String::new();
-        for word in line.split_whitespace() {
-            if filled.is_empty() {
-                filled.push_str(word);
-            } else if filled.chars().count() + 1 + word.chars().count() <= LINE {
-                filled.push(' ');
-                filled.push_str(word);
-            } else {
-                lines.push(filled);
-                filled = format!("{indent}{word}");
-            }
-        }
-        if !filled.is_empty() || lines.last().is_some_and(|last| !last.is_empty()) {
-            lines.push(filled);
-        }
-    }
-    let mut joined = lines.join("\n");
-    joined.truncate(joined.trim_end().len());
-    joined.push('\n');
-    joined
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Purpose;
 
-    const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    const KINDS: [MessageKind; 5] = [
+    pub(super) const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    pub(super) const KINDS: [MessageKind; 5] = [
         MessageKind::Token(Purpose::Register),
         MessageKind::Token(Purpose::Add),
         MessageKind::Token(Purpose::Password),
@@ -216,7 +81,7 @@ mod tests {
         MessageKind::NoAccount,
     ];
 
-    fn writing(kind: MessageKind) -> Writing<'static> {
+    pub(super) fn writing(kind: MessageKind) -> Writing<'static> {
         let token = matches!(kind, MessageKind::Token(_));
         Writing {
             kind,
@@ -238,174 +103,15 @@ mod tests {
         }
     }
 
-    fn snapshot(name: &str, writing: &Writing<'_>) {
-        let message = write(writing).unwrap();
-        insta::with_settings!({
-            snapshot_path => "../../tests/it/snapshots",
-            prepend_module_to_snapshot => false,
-            omit_expression => true,
-        }, {
-            insta::assert_snapshot!(
-                format!("mail_{name}_text"),
-                format!("Subject: {}\n\n{}", message.subject, message.text)
-            );
-            insta::assert_snapshot!(format!("mail_{name}_html"), message.html);
-        });
-    }
-
     #[test]
-    fn every_mail_reads_as_reviewed() {
+    fn the_medium_picks_the_message() {
         for kind in KINDS {
-            snapshot(kind.as_str(), &writing(kind));
-        }
-    }
+            let [mail, sms] = Medium::ALL.map(|medium| write(medium, &writing(kind)).unwrap());
 
-    #[test]
-    fn a_mail_may_hold_the_link_or_the_code_alone() {
-        let both = writing(MessageKind::Token(Purpose::Register));
-        snapshot(
-            "register_link_only",
-            &Writing {
-                code: None,
-                ..both.clone()
-            },
-        );
-        snapshot("register_code_only", &Writing { link: None, ..both });
-    }
-
-    #[test]
-    fn a_mail_does_without_account_and_network() {
-        for kind in KINDS {
-            let sparse = Writing {
-                account: None,
-                network: None,
-                ..writing(kind)
-            };
-
-            let message = write(&sparse).unwrap();
-
-            for body in [message.text, message.html] {
-                assert!(
-                    !body.contains("network") && !body.contains("@alice:"),
-                    "{body}"
-                );
-                assert!(body.contains("2026-11-22 10:00 UTC."), "{body}");
-            }
-        }
-    }
-
-    #[test]
-    fn hostile_values_stay_text() {
-        for kind in KINDS {
-            let hostile = Writing {
-                app_name: "A\r\nBcc: x\u{2028}\"'<script>&amp;\u{202e}",
-                address: "\"><script>@a.org",
-                account: Some("@<script>:b"),
-                server_name: "<script>",
-                network: Some("<script>"),
-                link: Some("https://a.org/\"onclick=<script>"),
-                code: Some("<script>"),
-                ..writing(kind)
-            };
-
-            let message = write(&hostile).unwrap();
-
-            assert!(!message.html.contains("<script"), "{}", message.html);
-            assert!(!message.html.contains("\"onclick"), "{}", message.html);
-            assert!(
-                !message.subject.contains(char::is_control),
-                "{:?}",
-                message.subject
-            );
-            for body in [&message.text, &message.html] {
-                assert!(!body.contains("\nBcc"), "{body}");
-                assert!(!body.contains(['\r', '\u{2028}', '\u{202e}']), "{body}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_subject_holds_the_code() {
-        for kind in KINDS {
-            assert!(!write(&writing(kind)).unwrap().subject.contains("12345678"));
-        }
-    }
-
-    #[test]
-    fn only_mails_for_a_token_hold_one_and_each_copies_in_one_piece() {
-        for kind in KINDS {
-            let message = write(&writing(kind)).unwrap();
-
-            let wanted = matches!(kind, MessageKind::Token(_));
-            assert_eq!(message.text.lines().any(|line| line == "12345678"), wanted);
-            assert_eq!(message.text.lines().any(|line| line == LINK), wanted);
-            assert_eq!(message.html.contains(">12345678<"), wanted);
-            assert_eq!(message.html.contains(&format!(">{LINK}<")), wanted);
-        }
-    }
-
-    #[test]
-    fn nothing_in_a_mail_leads_elsewhere_or_is_fetched() {
-        for kind in KINDS {
-            let html = write(&writing(kind)).unwrap().html;
-
-            let rest = html.replace(LINK, "");
-            for word in [
-                "http", "src=", "url(", "<script", "<style", "<img", "<table", "//",
-            ] {
-                assert!(!rest.contains(word), "{word} in {rest}");
-            }
-        }
-    }
-
-    #[test]
-    fn lines_of_a_text_are_short_but_for_the_link() {
-        for kind in KINDS {
-            let long = Writing {
-                app_name: "The Chat of the Society for Plain Words in Long Names",
-                account: Some("@somebody.with.a.long.name:matrix.example.org"),
-                ..writing(kind)
-            };
-
-            let text = write(&long).unwrap().text;
-
-            for line in text.lines().filter(|line| *line != LINK) {
-                assert!(line.chars().count() < 78, "{line}");
-            }
-            assert!(
-                !text.contains("\n\n\n") && !text.starts_with('\n'),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn spans_are_told_in_hours_where_they_are_whole() {
-        for (minutes, words) in [
-            (1, "1 minute."),
-            (15, "15 minutes."),
-            (60, "1 hour."),
-            (90, "90 minutes."),
-            (120, "2 hours."),
-        ] {
-            let linked = Writing {
-                link_minutes: minutes,
-                code: None,
-                ..writing(MessageKind::Token(Purpose::Add))
-            };
-
-            let message = write(&linked).unwrap();
-
-            assert!(
-                message.text.contains(&format!("works for {words}")),
-                "{}",
-                message.text
-            );
-            assert!(
-                message.html.contains(&format!("works for {words}")),
-                "{}",
-                message.html
-            );
+            assert!(!mail.subject.is_empty() && !mail.html.is_empty());
+            assert!(sms.subject.is_empty() && sms.html.is_empty());
+            assert!(sms.text.len() < mail.text.len());
+            assert_eq!((&sms.id, sms.at), (&mail.id, mail.at));
         }
     }
 }

@@ -119,6 +119,17 @@ pub enum Requested {
     Limited(Duration),
 }
 
+/// What the reservation of a scope met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// It is the caller's.
+    Yes,
+    /// Another request of the same scope is under way.
+    Taken,
+    /// A limit holds: nothing was changed. How long to wait.
+    Limited(Duration),
+}
+
 /// What a claim met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
@@ -188,16 +199,23 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// Of parallel callers with one scope and attempt exactly one is `Accepted`, and all get the same session.
     async fn request(&self, request: NewRequest) -> StoreResult<Requested>;
 
-    /// Counts the buckets of a request that is about to be proxied, durably. `Err` in the result is how long to wait.
+    /// Reserves a scope for one request that is about to be proxied, until `until`, and counts its buckets; durably.
+    ///
+    /// Of parallel callers with one scope exactly one is told `Yes`.
     async fn reserve(
         &self,
+        scope: [u8; 16],
         buckets: Vec<Bucket>,
         now: Timestamp,
-    ) -> StoreResult<Result<(), Duration>>;
+        until: Timestamp,
+    ) -> StoreResult<Reserved>;
 
-    /// Remembers a session that an identity server has opened; an older one of the same scope goes on if it is the same
-    /// session there, else it gives way. Durable when it returns.
+    /// Remembers a session that an identity server has opened, and gives its scope free; an older session of the scope
+    /// goes on if it is the same one there, else it gives way. Durable when it returns.
     async fn remember(&self, proxied: NewProxied) -> StoreResult<()>;
+
+    /// Gives a scope free whose request an identity server has not accepted. What was counted stays counted.
+    async fn remove(&self, scope: [u8; 16]) -> StoreResult<()>;
 
     /// The sessions of identity servers that are found by one of these pairs, the newest first.
     async fn find_proxied(&self, server_pairs: Vec<[u8; 16]>) -> StoreResult<Vec<Session>>;

@@ -1,8 +1,10 @@
 //! What an identity server validates: ask it, remember its session, relay the code, fetch the proof.
 
+use std::time::Duration;
+
 use super::{
     Validation,
-    request::{Destination, Opened, TokenRequest},
+    request::{Opened, TokenRequest},
 };
 use crate::{
     clock::Timestamp,
@@ -13,8 +15,13 @@ use crate::{
     proof,
     secret::{AccessToken, ClientSecret, SessionId, Sid},
     session::{Proxied, Purpose, Session, Shown},
-    store::{Bucket, NewProxied, NewSession, NewTry},
+    store::{Bucket, NewProxied, NewSession, NewTry, Requested, Reserved},
 };
+
+/// The longest that one request keeps its scope reserved: longer than any call to an identity server may take.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+/// How often the same request, sent twice at once, looks for the answer to the first.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who asks at an identity server.
 struct Account {
@@ -49,20 +56,67 @@ impl Account {
 }
 
 impl Validation {
-    /// Counts a request that is about to be proxied.
-    pub(super) async fn reserve(&self, buckets: Vec<Bucket>, now: Timestamp) -> Result<()> {
-        self.store.reserve(buckets, now).await?.map_err(limited)
-    }
-
-    /// Passes a `requestToken` on, and remembers the session that the server opened.
+    /// Passes a `requestToken` on, and remembers the session that the server opened. Of several at once for one scope,
+    /// one is passed on; the others wait for its answer: identity servers are known to send a repeated attempt twice.
     pub(super) async fn ask_server(
         &self,
         request: &TokenRequest,
         session: NewSession,
-        server: IdServer,
-        token: Option<AccessToken>,
+        buckets: Vec<Bucket>,
+        destination: (IdServer, Option<AccessToken>),
     ) -> Result<Opened> {
-        let account = self.account(server, token)?;
+        let account = self.account(destination.0, destination.1)?;
+        let (scope, mut waited) = (session.scope, Duration::ZERO);
+        loop {
+            let now = self.clock.now();
+            let until = now + LONGEST_CALL;
+            match self
+                .store
+                .reserve(scope, buckets.clone(), now, until)
+                .await?
+            {
+                Reserved::Yes => break,
+                Reserved::Limited(wait) => return Err(limited(wait)),
+                Reserved::Taken if waited >= LONGEST_CALL => {
+                    let cause = "the same request was under way for too long";
+                    return Err(Error::UpstreamTimeout(cause.to_owned()));
+                }
+                Reserved::Taken => {}
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            waited += LOOK_AGAIN;
+            if let Some(sid) = self.answered(scope, request.send_attempt).await? {
+                return Ok(self.opened_at_server(sid, &request.threepid));
+            }
+        }
+        match self.pass_on(request, session, account).await {
+            Ok(sid) => Ok(self.opened_at_server(sid, &request.threepid)),
+            Err(error) => {
+                self.store.remove(scope).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What the server called the session, if it has answered this attempt or a later one by now.
+    async fn answered(&self, scope: [u8; 16], send_attempt: i64) -> Result<Option<Sid>> {
+        let (tries, now) = (self.settings.lifetimes.code_tries, self.clock.now());
+        let met = self
+            .store
+            .peek(scope, send_attempt, Vec::new(), tries, now)
+            .await?;
+        match met {
+            Some(Requested::Repeated(sid)) => self.sid_at_server(sid).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        request: &TokenRequest,
+        session: NewSession,
+        account: Account,
+    ) -> Result<Sid> {
         let passed_on = identity_client::TokenRequest {
             threepid: &request.threepid,
             client_secret: &request.client_secret,
@@ -86,8 +140,7 @@ impl Validation {
             access_token,
         };
         self.store.remember(proxied).await?;
-        let destination = Destination::Server(account.server, None);
-        Ok(self.opened(sid, &request.threepid, &destination))
+        Ok(sid)
     }
 
     /// What the identity server calls a session of ours.

@@ -125,8 +125,9 @@ impl Validation {
             Destination::Here => self.ask_here(request, counted, answer, now).await,
             Destination::Server(server, token) => {
                 let session = self.new_session(&request, &counted, &answer, now)?;
-                self.reserve(counted.buckets, now).await?;
-                self.ask_server(&request, session, server, token).await
+                let destination = (server, token);
+                self.ask_server(&request, session, counted.buckets, destination)
+                    .await
             }
         }
     }
@@ -236,10 +237,10 @@ impl Validation {
         let threepid = request.session.threepid.clone();
         match self.store.request(request).await? {
             Requested::Limited(wait) => Err(limited(wait)),
-            Requested::Repeated(sid) => Ok(self.opened(sid.into(), &threepid, &Destination::Here)),
+            Requested::Repeated(sid) => Ok(self.opened_here(sid, &threepid)),
             Requested::Accepted(sid) => {
                 self.wakes.of(medium).notify_one();
-                Ok(self.opened(sid.into(), &threepid, &Destination::Here))
+                Ok(self.opened_here(sid, &threepid))
             }
         }
     }
@@ -277,32 +278,34 @@ impl Validation {
         threepid: &Threepid,
         destination: &Destination,
     ) -> Result<Opened> {
-        let sid = match destination {
-            Destination::Here => sid.into(),
-            Destination::Server(..) => self.sid_at_server(sid).await?,
-        };
-        Ok(self.opened(sid, threepid, destination))
+        match destination {
+            Destination::Here => Ok(self.opened_here(sid, threepid)),
+            Destination::Server(..) => {
+                let sid = self.sid_at_server(sid).await?;
+                Ok(self.opened_at_server(sid, threepid))
+            }
+        }
     }
 
-    pub(super) fn opened(
-        &self,
-        sid: Sid,
-        threepid: &Threepid,
-        destination: &Destination,
-    ) -> Opened {
+    fn opened_here(&self, sid: SessionId, threepid: &Threepid) -> Opened {
+        let has_code = self.settings.of(threepid.medium()).contents.has_code();
+        self.opened(sid.into(), threepid, has_code)
+    }
+
+    /// A link of an identity server's leads to that server. A code of theirs is relayed, for the phones that need it.
+    pub(super) fn opened_at_server(&self, sid: Sid, threepid: &Threepid) -> Opened {
+        self.opened(sid, threepid, threepid.medium() == Medium::Msisdn)
+    }
+
+    fn opened(&self, sid: Sid, threepid: &Threepid, has_code: bool) -> Opened {
         let medium = threepid.medium();
-        // A link of an identity server's leads to that server; a code of theirs is relayed, but only phones need that.
-        let has_code = match destination {
-            Destination::Here => self.settings.of(medium).contents.has_code(),
-            Destination::Server(..) => false,
-        };
         let number = (medium == Medium::Msisdn).then(|| Number {
             msisdn: threepid.address().to_owned(),
             intl_fmt: phone::facts(threepid.address()).international,
         });
         Opened {
             sid,
-            submit_url: (has_code || number.is_some()).then(|| self.submit_url(medium)),
+            submit_url: has_code.then(|| self.submit_url(medium)),
             number,
         }
     }

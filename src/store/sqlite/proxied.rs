@@ -3,10 +3,35 @@
 use rusqlite::{Connection, named_params};
 
 use super::row::{self, SESSION};
-use crate::{session::Session, store::NewProxied};
+use crate::{clock::Timestamp, session::Session, store::NewProxied};
 
 /// How many sessions of one pair are looked at: one for each purpose, and some that gave way.
 const MOST: u32 = 8;
+
+/// Reserves a scope, unless another request has it. A clock that was set back frees it too: no call takes an hour.
+pub(super) fn reserve(
+    connection: &Connection,
+    scope: [u8; 16],
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<bool> {
+    let reserved = connection
+        .prepare_cached(
+            "INSERT INTO asking (scope, until) VALUES (:scope, :until)
+             ON CONFLICT (scope) DO UPDATE SET until = excluded.until
+             WHERE until <= :now OR until > :now + 3600000",
+        )?
+        .execute(named_params! { ":scope": scope, ":now": now.0, ":until": until.0 })?;
+    Ok(reserved > 0)
+}
+
+/// Gives a scope free.
+pub(super) fn free(connection: &Connection, scope: [u8; 16]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM asking WHERE scope = ?1")?
+        .execute([scope])?;
+    Ok(())
+}
 
 /// The whole transaction after an identity server's answer.
 pub(super) fn remember(connection: &Connection, proxied: &NewProxied) -> rusqlite::Result<()> {
@@ -47,7 +72,7 @@ pub(super) fn remember(connection: &Connection, proxied: &NewProxied) -> rusqlit
             ":server": proxied.server, ":server_sid": proxied.server_sid, ":server_pair": proxied.server_pair,
             ":access_token": proxied.access_token,
         })?;
-    Ok(())
+    free(connection, session.scope)
 }
 
 /// The sessions of these pairs, those that stand before those that gave way, the newest first.

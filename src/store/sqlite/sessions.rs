@@ -16,7 +16,8 @@ use crate::{
     secret::SessionId,
     session::Session,
     store::{
-        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Sessions, StoreResult,
+        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Reserved, Sessions,
+        StoreResult,
     },
 };
 
@@ -62,16 +63,26 @@ impl Sessions for SqliteStore {
 
     async fn reserve(
         &self,
+        scope: [u8; 16],
         buckets: Vec<Bucket>,
         now: Timestamp,
-    ) -> StoreResult<Result<(), Duration>> {
+        until: Timestamp,
+    ) -> StoreResult<Reserved> {
         self.writer
             .run(Size::Many, move |connection| {
+                if !proxied::reserve(connection, scope, now, until)? {
+                    return Ok(Verdict::Undo(Reserved::Taken));
+                }
                 Ok(match count_all(connection, &buckets, now)? {
-                    Ok(()) => Verdict::Keep(Ok(())),
-                    Err(wait) => Verdict::Undo(Err(wait)),
+                    Ok(()) => Verdict::Keep(Reserved::Yes),
+                    Err(wait) => Verdict::Undo(Reserved::Limited(wait)),
                 })
             })
+            .await
+    }
+
+    async fn remove(&self, scope: [u8; 16]) -> StoreResult<()> {
+        self.write_one(move |connection| proxied::free(connection, scope))
             .await
     }
 

@@ -48,6 +48,9 @@ fn step(
             "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
         )?
         .execute(params![before.0, STEP])?;
+    connection
+        .prepare_cached("DELETE FROM asking WHERE until < ?1")?
+        .execute([before.0])?;
     // Finished or not: nobody could use it any more.
     let messages = connection
         .prepare_cached(
