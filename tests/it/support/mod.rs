@@ -1,5 +1,6 @@
 //! What the tests share: small real servers.
 
 pub(crate) mod app;
+pub(crate) mod gateway;
 pub(crate) mod smtp;
 mod stored;
