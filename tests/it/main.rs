@@ -13,6 +13,7 @@ mod outbound;
 mod outbox;
 mod proof;
 mod properties;
+mod proxy;
 mod request_token;
 mod sms_gateways;
 mod smtp;
