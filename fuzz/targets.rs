@@ -47,6 +47,25 @@ pub(super) fn address(text: &str) {
     );
 }
 
+/// A number that is taken is digits alone, and the same wherever it is read again.
+pub(super) fn phone(country: &str, typed: &str) {
+    let Ok(taken) = Threepid::msisdn(country, typed) else {
+        return;
+    };
+    let digits = taken.address();
+    assert!(
+        (5..=15).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && !digits.starts_with('0'),
+        "{digits:?}"
+    );
+    for elsewhere in [country, "GB", "US", "IT", "AR", "BR", "AQ"] {
+        let again = Threepid::msisdn(elsewhere, &format!("+{digits}"));
+        assert_eq!(again.as_ref(), Ok(&taken), "read in {elsewhere}");
+    }
+    assert!(!taken.masked().contains(digits), "a mask hides the number");
+}
+
 /// A link that is taken is what browsers take it for, with and without the `sid`.
 pub(super) fn next_link(text: &str) {
     let open = NextLinkPolicy::default();

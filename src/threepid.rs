@@ -8,6 +8,8 @@ use crate::{error::Error, phone};
 const MAX_EMAIL: usize = 254;
 /// The longest local part of an email address, in bytes (RFC 5321, 4.5.3.1.1).
 const MAX_LOCAL: usize = 64;
+/// How many digits of a phone number stay hidden at least, so that nobody tries them all.
+const LEAST_HIDDEN: usize = 5;
 
 /// What kind of address it is (Matrix appendices, "3PID Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,13 +146,12 @@ impl Threepid {
             .map_or("", |(_, domain)| domain)
     }
 
-    /// A form for logs and lists, that does not give the address away: `a…@e….org`, `+44…01`.
+    /// A form for logs and lists, that does not give the address away: `a…@e….org`, `+44…01`. A short number shows its
+    /// calling code alone.
     #[must_use]
     pub fn masked(&self) -> String {
         if self.medium == Medium::Msisdn {
-            let last = self.address.len().saturating_sub(2);
-            let code = phone::facts(&self.address).calling_code;
-            return format!("+{code}…{}", self.address.get(last..).unwrap_or_default());
+            return masked_number(&self.address);
         }
         let (local, domain) = self.address.rsplit_once('@').unwrap_or((&self.address, ""));
         let (name, top) = domain.rsplit_once('.').unwrap_or((domain, ""));
@@ -164,6 +165,17 @@ impl fmt::Debug for Threepid {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Threepid({} {})", self.medium, self.masked())
     }
+}
+
+fn masked_number(digits: &str) -> String {
+    let code = phone::calling_code(digits).map_or_else(String::new, |code| code.to_string());
+    let last = digits.len().saturating_sub(2);
+    let shown = if last >= code.len() + LEAST_HIDDEN {
+        digits.get(last..).unwrap_or_default()
+    } else {
+        ""
+    };
+    format!("+{code}…{shown}")
 }
 
 /// The unquoted local part of RFC 5321, its letters widened by RFC 6531; `@`, blanks, quotes and controls are not in it.
@@ -298,5 +310,31 @@ mod tests {
             "a…@m….org"
         );
         assert!(!format!("{:?}", Threepid::email("alice@example.org").unwrap()).contains("alice"));
+    }
+
+    #[test]
+    fn a_mask_hides_the_number() {
+        for (address, masked) in [
+            ("447700900001", "+44…01"),
+            ("16502530000", "+1…00"),
+            ("881612345678", "+881…78"),
+            ("6834002", "+683…"),
+            ("290123456", "+290…"),
+            ("", "+…"),
+            ("nonsense", "+…se"),
+        ] {
+            let number = Threepid::stored(Medium::Msisdn, address.to_owned());
+            assert_eq!(number.masked(), masked);
+            assert_eq!(format!("{number:?}"), format!("Threepid(msisdn {masked})"));
+        }
+    }
+
+    #[test]
+    fn a_number_is_its_own_mailbox_and_has_no_domain() {
+        let number = Threepid::msisdn("GB", "07700 900001").unwrap();
+        assert_eq!(number.medium(), Medium::Msisdn);
+        assert_eq!(number.address(), "447700900001");
+        assert_eq!(number.mailbox(), "447700900001");
+        assert_eq!(number.domain(), "");
     }
 }

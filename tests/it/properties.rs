@@ -86,6 +86,35 @@ fn addresses_keep_their_promises() {
 }
 
 #[test]
+fn phone_numbers_keep_their_promises() {
+    const GOOD: &[&str] = &[
+        "07700900001",
+        "+33 6 11 22 33 44",
+        "+49 0 030/1234567",
+        "011 15 2345-6789",
+        "＋４４ ７７００９００００１",
+        "(650) 253-0000",
+        "+881612345678",
+    ];
+    const COUNTRIES: &[&str] = &[
+        "GB", "US", "DE", "AT", "AR", "BR", "MX", "IT", "AQ", "ZZ", "gb",
+    ];
+    let country = prop_oneof![
+        prop::sample::select(COUNTRIES).prop_map(str::to_owned),
+        "[A-Z]{2}"
+    ];
+    let number = prop_oneof![
+        bent(GOOD),
+        any::<String>(),
+        "\\+?[0-9 /x]{1,20}",
+        "\\+[1-9][0-9]{4,16}"
+    ];
+    run("phone", &(country, number), |(country, typed)| {
+        targets::phone(&country, &typed);
+    });
+}
+
+#[test]
 fn next_links_keep_their_promises() {
     const GOOD: &[&str] = &[
         "https://app.example.org/#/register?client_secret=abc&hs_url=https%3A%2F%2Fx",
