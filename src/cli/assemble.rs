@@ -118,6 +118,7 @@ fn policy(policy: &Policy) -> Result<policy::Settings, String> {
         register: own(&policy.register)?,
         add: own(&policy.add)?,
         password: own(&policy.password)?,
+        numbers: policy::Numbers::default(),
     })
 }
 
