@@ -1,48 +1,18 @@
-//! The words of a mail: from values to a message that is ready to go.
+//! The words of a mail.
 
 use std::borrow::Cow;
 
 use askama::Template;
 
 use self::templates::{Html, Text};
+use super::{Writing, one_line, readable};
 use crate::{
-    clock::Timestamp,
     courier::Message,
     session::{MessageKind, Purpose},
 };
 
 /// The longest line of a text that is not one long word, in characters (RFC 5322, section 2.1.1, less a quotation mark).
 const LINE: usize = 76;
-
-/// What a mail is written from. Values may be any text: they are made harmless here.
-#[derive(Clone)]
-pub(crate) struct Writing<'a> {
-    pub(crate) kind: MessageKind,
-    /// What people call the service.
-    pub(crate) app_name: &'a str,
-    /// The homeserver's name.
-    pub(crate) server_name: &'a str,
-    /// The address that is to be proved, and gets the mail.
-    pub(crate) address: &'a str,
-    /// The whole URL of the landing page. `None` if mails carry codes only.
-    pub(crate) link: Option<&'a str>,
-    /// The eight digits. `None` if mails carry links only.
-    pub(crate) code: Option<&'a str>,
-    /// The account that it is about, if known.
-    pub(crate) account: Option<&'a str>,
-    /// Whence it was asked, coarsely: `192.0.2.0/24`.
-    pub(crate) network: Option<&'a str>,
-    /// When it was asked.
-    pub(crate) asked_at: Timestamp,
-    /// How long the link works.
-    pub(crate) link_minutes: u64,
-    /// How long the code works.
-    pub(crate) code_minutes: u64,
-    /// The message's own name.
-    pub(crate) id: String,
-    /// When it is sent.
-    pub(crate) at: Timestamp,
-}
 
 /// The variables of the templates, under Synapse's names where it has them.
 struct Mail<'a> {
@@ -123,15 +93,6 @@ pub(crate) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
     })
 }
 
-/// A moment as people read it, to the minute: `2026-11-22 10:00 UTC`.
-pub(crate) fn readable(moment: Timestamp) -> String {
-    let written = moment.to_string();
-    match written.split_once('T') {
-        Some((day, time)) => format!("{day} {} UTC", time.get(..5).unwrap_or(time)),
-        None => written,
-    }
-}
-
 impl<'a> Mail<'a> {
     fn new(writing: &Writing<'a>) -> Self {
         Self {
@@ -160,19 +121,6 @@ fn subject(kind: MessageKind, app_name: &str) -> String {
         MessageKind::Token(Purpose::Password) => format!("Reset your password on {app_name}"),
         MessageKind::AlreadyInUse => format!("You already have an account on {app_name}"),
         MessageKind::NoAccount => format!("No account with this address on {app_name}"),
-    }
-}
-
-/// The value without what would begin a line of its own or turn the direction of the text around it.
-fn one_line(value: &str) -> Cow<'_, str> {
-    let breaks = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if value.contains(breaks) {
-        Cow::Owned(value.replace(breaks, " "))
-    } else {
-        Cow::Borrowed(value)
     }
 }
 
@@ -206,6 +154,7 @@ fn wrapped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     const KINDS: [MessageKind; 5] = [
@@ -241,7 +190,7 @@ mod tests {
     fn snapshot(name: &str, writing: &Writing<'_>) {
         let message = write(writing).unwrap();
         insta::with_settings!({
-            snapshot_path => "../tests/it/snapshots",
+            snapshot_path => "../../tests/it/snapshots",
             prepend_module_to_snapshot => false,
             omit_expression => true,
         }, {
