@@ -264,7 +264,8 @@ impl Deliveries {
         });
         let code = (is_token && head.contents.has_code())
             .then(|| Code::derive(key, session.sid, queued.send_attempt));
-        messages::write(&Writing {
+        let medium = session.threepid.medium();
+        let writing = Writing {
             kind: queued.kind,
             app_name: &head.app_name,
             server_name: &head.server_name,
@@ -278,8 +279,8 @@ impl Deliveries {
             code_minutes: head.lifetimes.code.as_secs() / 60,
             id: proof::message_id(key, session.sid, queued.send_attempt),
             at: now,
-        })
-        .map_err(|error| Error::Internal(error.to_string()))
+        };
+        messages::write(medium, &writing).map_err(|error| Error::Internal(error.to_string()))
     }
 
     fn note_health(&self, ended: &Ended, began: Timestamp) {

@@ -68,7 +68,7 @@ mod templates {
 }
 
 /// Writes a mail. Its subject never holds the code, which would show on a locked screen.
-pub(crate) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
+pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
     let mail = &Mail::new(writing);
     let (text, html) = match writing.kind {
         MessageKind::Token(Purpose::Register) => {
@@ -153,39 +153,8 @@ fn wrapped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{KINDS, LINK, writing};
     use super::*;
-    use crate::clock::Timestamp;
-
-    const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    const KINDS: [MessageKind; 5] = [
-        MessageKind::Token(Purpose::Register),
-        MessageKind::Token(Purpose::Add),
-        MessageKind::Token(Purpose::Password),
-        MessageKind::AlreadyInUse,
-        MessageKind::NoAccount,
-    ];
-
-    fn writing(kind: MessageKind) -> Writing<'static> {
-        let token = matches!(kind, MessageKind::Token(_));
-        Writing {
-            kind,
-            app_name: "Example Chat",
-            server_name: "example.org",
-            address: "alice@example.com",
-            link: token.then_some(LINK),
-            code: token.then_some("12345678"),
-            account: match kind {
-                MessageKind::Token(Purpose::Register) | MessageKind::NoAccount => None,
-                _ => Some("@alice:example.org"),
-            },
-            network: Some("192.0.2.0/24"),
-            asked_at: Timestamp(1_795_341_600_123),
-            link_minutes: 60,
-            code_minutes: 15,
-            id: "m1".to_owned(),
-            at: Timestamp(1_795_341_601_000),
-        }
-    }
 
     fn snapshot(name: &str, writing: &Writing<'_>) {
         let message = write(writing).unwrap();

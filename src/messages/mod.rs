@@ -1,14 +1,13 @@
 //! The words of a message: from values to one that is ready to go.
 
 mod mail;
+mod sms;
 
 use std::borrow::Cow;
 
-use crate::{clock::Timestamp, session::MessageKind};
+use crate::{clock::Timestamp, courier::Message, session::MessageKind, threepid::Medium};
 
-pub(crate) use mail::write;
-
-/// What a mail is written from. Values may be any text: they are made harmless here.
+/// What a message is written from. Values may be any text: they are made harmless here.
 #[derive(Clone)]
 pub(crate) struct Writing<'a> {
     pub(crate) kind: MessageKind,
@@ -16,11 +15,11 @@ pub(crate) struct Writing<'a> {
     pub(crate) app_name: &'a str,
     /// The homeserver's name.
     pub(crate) server_name: &'a str,
-    /// The address that is to be proved, and gets the mail.
+    /// The address that is to be proved, and gets the message.
     pub(crate) address: &'a str,
-    /// The whole URL of the landing page. `None` if mails carry codes only.
+    /// The whole URL of the landing page. `None` if mails carry codes only; a short message never carries it.
     pub(crate) link: Option<&'a str>,
-    /// The eight digits. `None` if mails carry links only.
+    /// The digits. `None` if mails carry links only; a short message for a token needs them.
     pub(crate) code: Option<&'a str>,
     /// The account that it is about, if known.
     pub(crate) account: Option<&'a str>,
@@ -36,6 +35,14 @@ pub(crate) struct Writing<'a> {
     pub(crate) id: String,
     /// When it is sent.
     pub(crate) at: Timestamp,
+}
+
+/// Writes a message for an address of `medium`: a mail, or a short message, which has neither subject nor HTML.
+pub(crate) fn write(medium: Medium, writing: &Writing<'_>) -> Result<Message, askama::Error> {
+    match medium {
+        Medium::Email => mail::write(writing),
+        Medium::Msisdn => sms::write(writing),
+    }
 }
 
 /// A moment as people read it, to the minute: `2026-11-22 10:00 UTC`.
@@ -57,5 +64,54 @@ fn one_line(value: &str) -> Cow<'_, str> {
         Cow::Owned(value.replace(breaks, " "))
     } else {
         Cow::Borrowed(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Purpose;
+
+    pub(super) const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    pub(super) const KINDS: [MessageKind; 5] = [
+        MessageKind::Token(Purpose::Register),
+        MessageKind::Token(Purpose::Add),
+        MessageKind::Token(Purpose::Password),
+        MessageKind::AlreadyInUse,
+        MessageKind::NoAccount,
+    ];
+
+    pub(super) fn writing(kind: MessageKind) -> Writing<'static> {
+        let token = matches!(kind, MessageKind::Token(_));
+        Writing {
+            kind,
+            app_name: "Example Chat",
+            server_name: "example.org",
+            address: "alice@example.com",
+            link: token.then_some(LINK),
+            code: token.then_some("12345678"),
+            account: match kind {
+                MessageKind::Token(Purpose::Register) | MessageKind::NoAccount => None,
+                _ => Some("@alice:example.org"),
+            },
+            network: Some("192.0.2.0/24"),
+            asked_at: Timestamp(1_795_341_600_123),
+            link_minutes: 60,
+            code_minutes: 15,
+            id: "m1".to_owned(),
+            at: Timestamp(1_795_341_601_000),
+        }
+    }
+
+    #[test]
+    fn the_medium_picks_the_message() {
+        for kind in KINDS {
+            let [mail, sms] = Medium::ALL.map(|medium| write(medium, &writing(kind)).unwrap());
+
+            assert!(!mail.subject.is_empty() && !mail.html.is_empty());
+            assert!(sms.subject.is_empty() && sms.html.is_empty());
+            assert!(sms.text.len() < mail.text.len());
+            assert_eq!((&sms.id, sms.at), (&mail.id, mail.at));
+        }
     }
 }
