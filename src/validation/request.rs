@@ -199,7 +199,8 @@ impl Validation {
             return Vec::new();
         }
         let ceilings = &self.settings.limits.sms;
-        let calling_code = phone::facts(threepid.address()).calling_code.to_string();
+        let calling_code = phone::calling_code(threepid.address());
+        let calling_code = calling_code.unwrap_or_default().to_string();
         let mut buckets = Vec::new();
         for (what, rates, whom) in [
             (b'n', &ceilings.per_number, threepid.address()),
