@@ -84,8 +84,8 @@ fn validated(upstream: &Upstream, medium: &str, address: &str) {
 }
 
 async fn proof(app: &TestApp, sid: &str, wanted: Purpose) -> Result<String, Error> {
-    let sid = Sid::parse(sid).unwrap();
-    let secret = ClientSecret::parse("monkeys_are_GREAT").unwrap();
+    let sid = Sid::parse(sid).expect("a sid");
+    let secret = ClientSecret::parse("monkeys_are_GREAT").expect("a secret");
     let proof = app.threepid.validation().proof(&sid, &secret, wanted, None);
     proof.await.map(|proof| proof.threepid.address().to_owned())
 }
