@@ -29,7 +29,7 @@ fn answered(body: Value) -> upstream::Answer {
 }
 
 /// Settings under which clients choose, and `upstream` is trusted.
-fn client_choice(upstream: &Upstream) -> impl Fn(Builder) -> Builder + use<> {
+pub(crate) fn client_choice(upstream: &Upstream) -> impl Fn(Builder) -> Builder + use<> {
     let servers = IdentityServers {
         trusted: vec![upstream.id_server()],
         ..IdentityServers::default()
@@ -53,14 +53,14 @@ fn with_servers(
 }
 
 /// A body that names `server`, with a token.
-fn named(mut body: Value, server: &str) -> Value {
+pub(crate) fn named(mut body: Value, server: &str) -> Value {
     body["id_server"] = json!(server);
     body["id_access_token"] = json!("their_token");
     body
 }
 
 /// An upstream that opens sessions `1234` and `5678`, and takes the code 424242.
-async fn willing() -> Upstream {
+pub(crate) async fn willing() -> Upstream {
     let upstream = Upstream::start().await;
     upstream.answer(EMAIL_THERE, answered(json!({ "sid": "1234" })));
     upstream.answer(
@@ -464,90 +464,6 @@ async fn the_limit_of_an_address_holds_for_what_is_proxied() {
         assert_eq!(answer.status, status);
     }
     assert_eq!(upstream.requests().len(), 2);
-}
-
-/// What a request met: who was asked, or the `errcode`.
-async fn met(app: &TestApp, upstream: &Upstream, path: &str, body: &Value) -> String {
-    let before = upstream.requests().len();
-    let answer = app.post(path, body).await;
-    let (asked, sent) = (upstream.requests().len() - before, app.mails().await.len());
-    match (answer.status.as_u16(), asked, sent) {
-        (200, 0, 1) => "here".to_owned(),
-        (200, 1, 0) => "there".to_owned(),
-        (status, 0, 0) => format!("{status} {}", answer.errcode()),
-        other => panic!("{other:?}: {}", answer.text),
-    }
-}
-
-#[tokio::test]
-async fn every_cell_of_the_table_holds_for_both_media_all_purposes_and_both_ways_to_tell() {
-    let upstream = willing().await;
-    let here = ["here", "here", "here"];
-    let choice = ["here", "there", "here"];
-    let always = ["400 M_MISSING_PARAM", "there", "400 M_SERVER_NOT_TRUSTED"];
-    let off = ["400 M_THREEPID_MEDIUM_NOT_SUPPORTED"; 3];
-    for (validate, wanted, for_passwords) in [
-        (Validate::Here, here, here),
-        (Validate::ClientChoice, choice, here),
-        (Validate::IdentityServer, always, here),
-        (Validate::Off, off, off),
-    ] {
-        for reveal in [false, true] {
-            let settings = client_choice(&upstream);
-            let all = Validates::all(validate);
-            let app = TestApp::with(|builder| {
-                settings(builder)
-                    .validates(Medium::Email, all)
-                    .validates(Medium::Msisdn, all)
-                    .reveal(reveal)
-            });
-            for owned in ["owner@example.org", "07700900009"] {
-                app.own("@owner:example.org", owned).await;
-            }
-            for medium in ["email", "msisdn"] {
-                for (group, is_owned) in ["register", "account/3pid", "account/password"]
-                    .iter()
-                    .flat_map(|group| [(*group, false), (*group, true)])
-                {
-                    let is_reset = group == "account/password";
-                    let wanted = if is_reset { for_passwords } else { wanted };
-                    // In use where nobody may have it, or unknown where somebody must.
-                    let is_hidden = is_owned != is_reset;
-                    let path = format!("/_matrix/client/v3/{group}/{medium}/requestToken");
-                    for (name, wanted) in [
-                        None,
-                        Some(upstream.name()),
-                        Some("other.example.org".to_owned()),
-                    ]
-                    .into_iter()
-                    .zip(wanted)
-                    {
-                        let secret =
-                            format!("s{}", name.as_deref().unwrap_or("nobody").replace(':', "."));
-                        let mut body = match (medium, is_owned) {
-                            ("email", true) => json!({ "email": "owner@example.org" }),
-                            ("email", false) => json!({ "email": "free@example.org" }),
-                            (_, true) => json!({ "country": "GB", "phone_number": "07700900009" }),
-                            (_, false) => json!({ "country": "GB", "phone_number": "07700900008" }),
-                        };
-                        body["client_secret"] = json!(secret);
-                        body["send_attempt"] = json!(1);
-                        if let Some(name) = &name {
-                            body = named(body, name);
-                        }
-                        let told = met(&app, &upstream, &path, &body).await;
-                        let wanted = match (reveal && is_hidden, is_reset) {
-                            _ if validate == Validate::Off => wanted,
-                            (true, false) => "400 M_THREEPID_IN_USE",
-                            (true, true) => "400 M_THREEPID_NOT_FOUND",
-                            (false, _) => wanted,
-                        };
-                        assert_eq!(told, wanted, "{validate:?} {path} {body} reveal={reveal}");
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[tokio::test]
