@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    phone::{self, NumberType},
+    phone::{self, Facts, NumberType},
     session::Purpose,
     threepid::{Medium, Threepid},
 };
@@ -157,8 +157,7 @@ impl Numbers {
         })
     }
 
-    fn admit(&self, digits: &str) -> bool {
-        let facts = phone::facts(digits);
+    fn admit(&self, facts: &Facts) -> bool {
         let (code, kind) = (facts.calling_code, facts.kind);
         !self.denied_calling_codes.contains(&code)
             && !self.denied_types.contains(&kind)
@@ -232,17 +231,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the operator admits the address for `purpose`.
-    pub(crate) fn check(&self, purpose: Purpose, threepid: &Threepid) -> Result<()> {
+    /// Whether the operator admits the address for `purpose`; `number` is what a phone number tells.
+    pub(crate) fn check(
+        &self,
+        purpose: Purpose,
+        threepid: &Threepid,
+        number: Option<&Facts>,
+    ) -> Result<()> {
         let own = match purpose {
             Purpose::Register => &self.register,
             Purpose::Add => &self.add,
             Purpose::Password => &self.password,
         };
-        let admits_number = match threepid.medium() {
-            Medium::Email => true,
-            Medium::Msisdn => self.numbers.admit(threepid.address()),
-        };
+        let admits_number = number.is_none_or(|facts| self.numbers.admit(facts));
         if admits_number && own.as_ref().unwrap_or(&self.general).admit(threepid) {
             Ok(())
         } else {
@@ -275,9 +276,14 @@ mod tests {
             ..Settings::default()
         };
         let threepid = Threepid::msisdn("GB", number).unwrap();
-        let checked = settings.check(Purpose::Register, &threepid);
+        let facts = Some(phone::facts(threepid.address()));
+        let checked = settings.check(Purpose::Register, &threepid, facts.as_ref());
         for purpose in [Purpose::Add, Purpose::Password] {
-            assert_eq!(settings.check(purpose, &threepid), checked, "{purpose}");
+            assert_eq!(
+                settings.check(purpose, &threepid, facts.as_ref()),
+                checked,
+                "{purpose}"
+            );
         }
         checked
     }
@@ -326,10 +332,10 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(
-            settings.check(Purpose::Register, &alice),
+            settings.check(Purpose::Register, &alice, None),
             Err(Error::Denied)
         );
-        assert_eq!(settings.check(Purpose::Password, &alice), Ok(()));
+        assert_eq!(settings.check(Purpose::Password, &alice, None), Ok(()));
     }
 
     #[test]
@@ -449,7 +455,7 @@ mod tests {
             ..Settings::default()
         };
         let alice = Threepid::email("alice@example.org").unwrap();
-        assert_eq!(settings.check(Purpose::Register, &alice), Ok(()));
+        assert_eq!(settings.check(Purpose::Register, &alice, None), Ok(()));
     }
 
     #[test]

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use super::{
-    Validation,
-    request::{Opened, TokenRequest},
-};
+use super::{Validation, request::TokenRequest};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -98,7 +95,7 @@ impl Validation {
         session: NewSession,
         buckets: Vec<Bucket>,
         destination: (IdServer, Option<AccessToken>),
-    ) -> Result<Opened> {
+    ) -> Result<Sid> {
         let account = self.account(destination.0, destination.1)?;
         let (scope, mut waited) = (session.scope, Duration::ZERO);
         loop {
@@ -114,10 +111,7 @@ impl Validation {
             match self.store.reserve(reservation).await? {
                 Reserved::Yes => break,
                 Reserved::Limited(wait) => return Err(limited(wait)),
-                Reserved::Answered(sid) => {
-                    let sid = self.sid_at_server(sid).await?;
-                    return Ok(self.opened_at_server(sid, &request.threepid));
-                }
+                Reserved::Answered(sid) => return self.sid_at_server(sid).await,
                 Reserved::Taken if waited >= LONGEST_CALL => {
                     let cause = "the same request was under way for too long";
                     return Err(Error::UpstreamTimeout(cause.to_owned()));
@@ -133,7 +127,7 @@ impl Validation {
         };
         let answered = self.pass_on(request, session, account).await;
         asking.end(answered.is_ok()).await?;
-        Ok(self.opened_at_server(answered?, &request.threepid))
+        answered
     }
 
     async fn pass_on(

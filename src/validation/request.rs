@@ -10,7 +10,8 @@ use crate::{
     keys::Key,
     limits::limited,
     next_link::NextLink,
-    phone, proof,
+    phone::{self, Facts},
+    proof,
     routing::{self, Named, Question, Route},
     secret::{AccessToken, ClientSecret, SessionId, Sid},
     session::{self, Answer, Purpose},
@@ -78,6 +79,8 @@ struct Counted<'a> {
     scope: [u8; 16],
     /// The buckets of its address, and of what its message costs.
     buckets: Vec<Bucket>,
+    /// The phone number, as it was understood.
+    number: Option<Number>,
 }
 
 impl Validation {
@@ -98,10 +101,12 @@ impl Validation {
             destination => destination,
         };
         self.limiter.count_request(request.source, now)?;
+        let facts = (request.threepid.medium() == Medium::Msisdn)
+            .then(|| phone::facts(request.threepid.address()));
         self.settings
             .policy
-            .check(request.purpose, &request.threepid)?;
-        let counted = self.counted(&request, destination.as_ref().ok());
+            .check(request.purpose, &request.threepid, facts.as_ref())?;
+        let counted = self.counted(&request, destination.as_ref().ok(), facts);
         let tries = self.settings.lifetimes.code_tries;
         let (scope, buckets) = (counted.scope, counted.buckets.clone());
         let met = self
@@ -112,9 +117,14 @@ impl Validation {
             (Some(Requested::Limited(wait)), _) => return Err(limited(wait)),
             (Some(Requested::Repeated(sid) | Requested::Accepted(sid)), Ok(destination)) => {
                 self.limiter.give_request_back(request.source);
-                return self
-                    .opened_before(sid, &request.threepid, destination)
-                    .await;
+                let medium = request.threepid.medium();
+                return match destination {
+                    Destination::Here => Ok(self.opened_here(sid, medium, counted.number)),
+                    Destination::Server(..) => {
+                        let sid = self.sid_at_server(sid).await?;
+                        Ok(self.opened_at_server(sid, medium, counted.number))
+                    }
+                };
             }
             _ => {}
         }
@@ -125,9 +135,11 @@ impl Validation {
             Destination::Here => self.ask_here(request, counted, answer, now).await,
             Destination::Server(server, token) => {
                 let session = self.new_session(&request, &counted, &answer, now)?;
-                let destination = (server, token);
-                self.ask_server(&request, session, counted.buckets, destination)
-                    .await
+                let sid = self
+                    .ask_server(&request, session, counted.buckets, (server, token))
+                    .await?;
+                let medium = request.threepid.medium();
+                Ok(self.opened_at_server(sid, medium, counted.number))
             }
         }
     }
@@ -168,7 +180,12 @@ impl Validation {
         }
     }
 
-    fn counted(&self, request: &TokenRequest, destination: Option<&Destination>) -> Counted<'_> {
+    fn counted(
+        &self,
+        request: &TokenRequest,
+        destination: Option<&Destination>,
+        facts: Option<Facts>,
+    ) -> Counted<'_> {
         let key = self.keys.newest();
         let scope = proof::scope(
             key,
@@ -181,27 +198,29 @@ impl Validation {
         let scope = if let Some(Destination::Server(server, _)) = destination {
             proof::server_scope(key, scope, server)
         } else {
-            buckets.extend(self.ceilings(&request.threepid));
+            if let Some(facts) = &facts {
+                buckets.extend(self.ceilings(request.threepid.address(), facts.calling_code));
+            }
             scope
         };
         Counted {
             key,
             scope,
             buckets,
+            number: facts.map(|facts| Number {
+                msisdn: request.threepid.address().to_owned(),
+                intl_fmt: facts.international,
+            }),
         }
     }
 
     /// What a text message of ours is counted on, because each one costs money.
-    fn ceilings(&self, threepid: &Threepid) -> Vec<Bucket> {
-        if threepid.medium() != Medium::Msisdn {
-            return Vec::new();
-        }
+    fn ceilings(&self, number: &str, calling_code: u16) -> Vec<Bucket> {
         let ceilings = &self.settings.limits.sms;
-        let calling_code = phone::calling_code(threepid.address());
-        let calling_code = calling_code.unwrap_or_default().to_string();
+        let calling_code = calling_code.to_string();
         let mut buckets = Vec::new();
         for (what, rates, whom) in [
-            (b'n', &ceilings.per_number, threepid.address()),
+            (b'n', &ceilings.per_number, number),
             (b'c', &ceilings.per_calling_code, &calling_code),
             (b'a', &ceilings.total, ""),
         ] {
@@ -233,13 +252,12 @@ impl Validation {
             session_rate: self.settings.limits.per_session,
             useful_for: self.settings.useful_for(medium),
         };
-        let threepid = request.session.threepid.clone();
         match self.store.request(request).await? {
             Requested::Limited(wait) => Err(limited(wait)),
-            Requested::Repeated(sid) => Ok(self.opened_here(sid, &threepid)),
+            Requested::Repeated(sid) => Ok(self.opened_here(sid, medium, counted.number)),
             Requested::Accepted(sid) => {
                 self.wakes.of(medium).notify_one();
-                Ok(self.opened_here(sid, &threepid))
+                Ok(self.opened_here(sid, medium, counted.number))
             }
         }
     }
@@ -270,41 +288,21 @@ impl Validation {
         })
     }
 
-    /// The answer to a repeated attempt.
-    async fn opened_before(
-        &self,
-        sid: SessionId,
-        threepid: &Threepid,
-        destination: &Destination,
-    ) -> Result<Opened> {
-        match destination {
-            Destination::Here => Ok(self.opened_here(sid, threepid)),
-            Destination::Server(..) => {
-                let sid = self.sid_at_server(sid).await?;
-                Ok(self.opened_at_server(sid, threepid))
-            }
+    fn opened_here(&self, sid: SessionId, medium: Medium, number: Option<Number>) -> Opened {
+        let has_code = self.settings.of(medium).contents.has_code();
+        Opened {
+            sid: sid.into(),
+            submit_url: has_code.then(|| self.submit_url(medium)),
+            number,
         }
     }
 
-    fn opened_here(&self, sid: SessionId, threepid: &Threepid) -> Opened {
-        let has_code = self.settings.of(threepid.medium()).contents.has_code();
-        self.opened(sid.into(), threepid, has_code)
-    }
-
     /// A link of an identity server's leads to that server. A code of theirs is relayed, for the phones that need it.
-    pub(super) fn opened_at_server(&self, sid: Sid, threepid: &Threepid) -> Opened {
-        self.opened(sid, threepid, threepid.medium() == Medium::Msisdn)
-    }
-
-    fn opened(&self, sid: Sid, threepid: &Threepid, has_code: bool) -> Opened {
-        let medium = threepid.medium();
-        let number = (medium == Medium::Msisdn).then(|| Number {
-            msisdn: threepid.address().to_owned(),
-            intl_fmt: phone::facts(threepid.address()).international,
-        });
+    fn opened_at_server(&self, sid: Sid, medium: Medium, number: Option<Number>) -> Opened {
+        let submit_url = (medium == Medium::Msisdn).then(|| self.submit_url(medium));
         Opened {
             sid,
-            submit_url: has_code.then(|| self.submit_url(medium)),
+            submit_url,
             number,
         }
     }
