@@ -5,6 +5,7 @@ pub mod email;
 mod file;
 mod mime;
 mod sendmail;
+pub mod sms;
 mod smtp;
 
 use std::{fmt, time::Duration};

@@ -14,6 +14,7 @@ mod outbox;
 mod proof;
 mod properties;
 mod request_token;
+mod sms_gateways;
 mod smtp;
 mod store;
 mod submit_token;
