@@ -12,7 +12,7 @@ use super::{
     values::Span,
 };
 
-const EXAMPLE: &str = include_str!("../../examples/config.toml");
+const EXAMPLE: &str = include_str!("../../../examples/config.toml");
 
 fn environment(variables: &[(&str, &str)]) -> Map<String, String> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
