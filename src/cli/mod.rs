@@ -24,6 +24,7 @@ use crate::{
 mod addresses;
 mod assemble;
 mod check;
+mod greeting;
 mod log;
 mod migrate;
 mod outbox;
@@ -36,14 +37,14 @@ const USUAL_FILE: &str = "threepid.toml";
 /// What `threepid config` prints.
 const EXAMPLE: &str = include_str!("../../examples/config.toml");
 
-/// Lets a Matrix homeserver prove, by itself, that a person owns an email address.
+/// Lets a Matrix homeserver prove, by itself, that a person owns an email address or a phone number.
 #[derive(Debug, Parser)]
 #[command(
     name = "threepid",
     version,
     disable_help_subcommand = true,
     after_help = "Without a command, threepid serves. Without a file, it takes threepid.toml in this directory,\n\
-                  or else its defaults: it listens on 127.0.0.1:8090 and shows mails instead of sending them."
+                  or else its defaults: it listens on 127.0.0.1:8090 and shows messages instead of sending them."
 )]
 struct Arguments {
     /// The configuration file
@@ -65,7 +66,7 @@ enum Command {
     Serve,
     /// Print a configuration file with every key, its default and what it does
     Config,
-    /// Check the configuration, the database, the key and the mail relay
+    /// Check the configuration, the database, the key, the mail relay and the SMS gateways
     Check {
         /// Answer in JSON
         #[arg(long)]
