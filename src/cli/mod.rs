@@ -31,6 +31,7 @@ mod outbox;
 mod serve;
 mod table;
 mod test_mail;
+mod test_sms;
 
 /// The configuration file that is taken when none is named.
 const USUAL_FILE: &str = "threepid.toml";
@@ -78,6 +79,14 @@ enum Command {
     TestMail {
         /// To whom
         address: String,
+    },
+    /// Send one harmless text message and tell what the gateway answers
+    TestSms {
+        /// To which number, as +447700900001
+        number: String,
+        /// The country of a number without a calling code, as GB
+        #[arg(long)]
+        country: Option<String>,
     },
     /// Look at messages on their way: list, retry, drop
     #[command(subcommand)]
@@ -152,6 +161,9 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check { json } => check::run(file, *json, out),
         Command::Migrate => migrate::run(&load(file)?.config, out),
         Command::TestMail { address } => test_mail::run(&load(file)?.config, address, out),
+        Command::TestSms { number, country } => {
+            test_sms::run(&load(file)?.config, country.as_deref(), number, out)
+        }
         Command::Outbox(command) => outbox::run(&load(file)?.config, command, out),
         Command::Addresses(command) => addresses::run(&load(file)?.config, command, out),
     }
