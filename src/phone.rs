@@ -420,89 +420,92 @@ mod tests {
         }
     }
 
+    /// Canonical numbers, and what they tell: calling code, country, kind, and how people write them.
+    const TOLD: [(&str, u16, &str, Kind, &str); 24] = [
+        ("33611223344", 33, "FR", Kind::Mobile, "+33 6 11 22 33 44"),
+        (
+            "442079460000",
+            44,
+            "GB",
+            Kind::FixedLine,
+            "+44 20 7946 0000",
+        ),
+        ("447797712345", 44, "JE", Kind::Mobile, "+44 7797 712345"),
+        (
+            "16502530000",
+            1,
+            "US",
+            Kind::FixedLineOrMobile,
+            "+1 650-253-0000",
+        ),
+        (
+            "14165550123",
+            1,
+            "CA",
+            Kind::FixedLineOrMobile,
+            "+1 416-555-0123",
+        ),
+        ("77012345678", 7, "KZ", Kind::Mobile, "+7 701 234 5678"),
+        (
+            "449098790000",
+            44,
+            "GB",
+            Kind::PremiumRate,
+            "+44 909 879 0000",
+        ),
+        ("19002530000", 1, "US", Kind::PremiumRate, "+1 900-253-0000"),
+        (
+            "979123456789",
+            979,
+            "",
+            Kind::PremiumRate,
+            "+979 1 2345 6789",
+        ),
+        ("18002530000", 1, "US", Kind::TollFree, "+1 800-253-0000"),
+        ("448001234567", 44, "GB", Kind::TollFree, "+44 800 123 4567"),
+        ("80012345678", 800, "", Kind::TollFree, "+800 1234 5678"),
+        (
+            "491801123456",
+            49,
+            "DE",
+            Kind::SharedCost,
+            "+49 180 1 123456",
+        ),
+        ("80812345678", 808, "", Kind::SharedCost, "+808 1234 5678"),
+        ("447640123456", 44, "GB", Kind::Pager, "+44 76 4012 3456"),
+        ("447012345678", 44, "GB", Kind::Personal, "+44 70 1234 5678"),
+        ("445612345678", 44, "GB", Kind::Voip, "+44 56 1234 5678"),
+        ("445512345678", 44, "GB", Kind::Company, "+44 55 1234 5678"),
+        (
+            "41860791234567",
+            41,
+            "CH",
+            Kind::VoiceMail,
+            "+41 860 79 123 45 67",
+        ),
+        ("881612345678", 881, "", Kind::Satellite, "+881 6 123 45678"),
+        ("870773111632", 870, "", Kind::Satellite, "+870 773 111 632"),
+        (
+            "8821612345678",
+            882,
+            "",
+            Kind::Satellite,
+            "+882 16 1234 5678",
+        ),
+        (
+            "883510012345678",
+            883,
+            "",
+            Kind::Satellite,
+            "+883 510 012 345 678",
+        ),
+        // Given to nobody: a number of films.
+        ("447700900001", 44, "", Kind::Unknown, "+44 7700 900001"),
+    ];
+
     #[test]
     fn digits_tell_the_kind_the_country_and_how_to_write_it() {
-        for (digits, code, country, kind, written) in [
-            ("33611223344", 33, "FR", Kind::Mobile, "+33 6 11 22 33 44"),
-            (
-                "442079460000",
-                44,
-                "GB",
-                Kind::FixedLine,
-                "+44 20 7946 0000",
-            ),
-            ("447797712345", 44, "JE", Kind::Mobile, "+44 7797 712345"),
-            (
-                "16502530000",
-                1,
-                "US",
-                Kind::FixedLineOrMobile,
-                "+1 650-253-0000",
-            ),
-            (
-                "14165550123",
-                1,
-                "CA",
-                Kind::FixedLineOrMobile,
-                "+1 416-555-0123",
-            ),
-            ("77012345678", 7, "KZ", Kind::Mobile, "+7 701 234 5678"),
-            (
-                "449098790000",
-                44,
-                "GB",
-                Kind::PremiumRate,
-                "+44 909 879 0000",
-            ),
-            ("19002530000", 1, "US", Kind::PremiumRate, "+1 900-253-0000"),
-            (
-                "979123456789",
-                979,
-                "",
-                Kind::PremiumRate,
-                "+979 1 2345 6789",
-            ),
-            ("18002530000", 1, "US", Kind::TollFree, "+1 800-253-0000"),
-            ("448001234567", 44, "GB", Kind::TollFree, "+44 800 123 4567"),
-            ("80012345678", 800, "", Kind::TollFree, "+800 1234 5678"),
-            (
-                "491801123456",
-                49,
-                "DE",
-                Kind::SharedCost,
-                "+49 180 1 123456",
-            ),
-            ("80812345678", 808, "", Kind::SharedCost, "+808 1234 5678"),
-            ("447640123456", 44, "GB", Kind::Pager, "+44 76 4012 3456"),
-            ("447012345678", 44, "GB", Kind::Personal, "+44 70 1234 5678"),
-            ("445612345678", 44, "GB", Kind::Voip, "+44 56 1234 5678"),
-            ("445512345678", 44, "GB", Kind::Company, "+44 55 1234 5678"),
-            (
-                "41860791234567",
-                41,
-                "CH",
-                Kind::VoiceMail,
-                "+41 860 79 123 45 67",
-            ),
-            ("881612345678", 881, "", Kind::Satellite, "+881 6 123 45678"),
-            ("870773111632", 870, "", Kind::Satellite, "+870 773 111 632"),
-            (
-                "8821612345678",
-                882,
-                "",
-                Kind::Satellite,
-                "+882 16 1234 5678",
-            ),
-            (
-                "883510012345678",
-                883,
-                "",
-                Kind::Satellite,
-                "+883 510 012 345 678",
-            ),
-            // Given to nobody: a number of films.
-            ("447700900001", 44, "", Kind::Unknown, "+44 7700 900001"),
-        ] {
+        for (digits, code, country, kind, written) in TOLD {
             let expected = Facts {
                 calling_code: code,
                 country: (!country.is_empty()).then(|| country.to_owned()),

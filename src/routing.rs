@@ -35,6 +35,10 @@ pub(crate) enum Named {
 
 /// What the decision depends on, and nothing else.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and none excludes another"
+)]
 pub(crate) struct Question {
     /// What is configured for the medium and the purpose.
     pub(crate) validate: Validate,
@@ -65,7 +69,7 @@ pub(crate) enum Route {
 ///
 /// # Errors
 /// [`Error::MediumNotSupported`], [`Error::MissingParam`], [`Error::ServerNotTrusted`].
-pub(crate) fn decide(question: &Question) -> Result<Route> {
+pub(crate) fn decide(question: Question) -> Result<Route> {
     let here = || {
         if question.has_transport {
             Ok(Route::Here)
@@ -147,7 +151,7 @@ mod tests {
         ] {
             for purpose in Purpose::ALL {
                 for (named, wanted) in NAMED.into_iter().zip(&wanted) {
-                    let got = decide(&question(validate, purpose, named));
+                    let got = decide(question(validate, purpose, named));
                     assert_eq!(&got, wanted, "{validate:?} {purpose} {named:?}");
                 }
             }
@@ -170,8 +174,8 @@ mod tests {
             } else {
                 Ok(Route::Here)
             };
-            assert_eq!(decide(&stays), here, "{validate:?} {named:?}");
-            assert_eq!(decide(&unsent), Err(Error::MediumNotSupported));
+            assert_eq!(decide(stays), here, "{validate:?} {named:?}");
+            assert_eq!(decide(unsent), Err(Error::MediumNotSupported));
         }
     }
 
@@ -185,27 +189,27 @@ mod tests {
                     ..ask(validate, Named::Trusted)
                 };
                 let missing = Err(Error::MissingParam("id_access_token"));
-                assert_eq!(decide(&without_token), missing);
+                assert_eq!(decide(without_token), missing);
             }
             let without_default = Question {
                 has_default_server: false,
                 ..ask(Validate::IdentityServer, Named::Nobody)
             };
             let missing = Err(Error::MissingParam("id_server"));
-            assert_eq!(decide(&without_default), missing);
+            assert_eq!(decide(without_default), missing);
             for (validate, named) in ALL.into_iter().flat_map(|v| NAMED.map(|n| (v, n))) {
                 let unsent = Question {
                     has_transport: false,
                     ..ask(validate, named)
                 };
-                assert_ne!(decide(&unsent), Ok(Route::Here), "nothing to send it with");
+                assert_ne!(decide(unsent), Ok(Route::Here), "nothing to send it with");
             }
         }
     }
 
     /// What one cell says: the decision when nothing is missing, and what is missing otherwise.
-    fn cell(question: &Question) -> String {
-        let words = |question: &Question| match decide(question) {
+    fn cell(question: Question) -> String {
+        let words = |question: Question| match decide(question) {
             Ok(Route::Here) => "here".to_owned(),
             Ok(Route::ToNamed) => "that server".to_owned(),
             Ok(Route::ToDefault) => "the default server".to_owned(),
@@ -217,18 +221,18 @@ mod tests {
         let mut told = words(question);
         let without_token = Question {
             has_token: false,
-            ..*question
+            ..question
         };
         let without_default = Question {
             has_default_server: false,
-            ..*question
+            ..question
         };
         for (what, missing) in [
             ("`id_access_token`", without_token),
             ("one", without_default),
         ] {
-            if decide(&missing) != decide(question) {
-                let _ = write!(told, "; without {what}: {}", words(&missing));
+            if decide(missing) != decide(question) {
+                let _ = write!(told, "; without {what}: {}", words(missing));
             }
         }
         told
@@ -257,7 +261,7 @@ mod tests {
                         allow_password_reset,
                         ..question(validate, purpose, named)
                     };
-                    let _ = write!(table, "| {} ", cell(&question));
+                    let _ = write!(table, "| {} ", cell(question));
                 }
                 table.push_str("|\n");
             }

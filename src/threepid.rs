@@ -325,7 +325,7 @@ mod tests {
         ] {
             let number = Threepid::stored(Medium::Msisdn, address.to_owned());
             assert_eq!(number.masked(), masked);
-            assert_eq!(format!("{number:?}"), format!("Threepid(msisdn {masked})"),);
+            assert_eq!(format!("{number:?}"), format!("Threepid(msisdn {masked})"));
         }
     }
 

@@ -61,7 +61,7 @@ const PREFIXES: [&str; 4] = [
 pub(crate) fn email(app: &App) -> Router {
     let client = client(
         Medium::Email,
-        [
+        &[
             post(request_token::register_email),
             post(request_token::password_email),
             post(request_token::add_email),
@@ -84,7 +84,7 @@ pub(crate) fn email(app: &App) -> Router {
 pub(crate) fn msisdn(app: &App) -> Router {
     let client = client(
         Medium::Msisdn,
-        [
+        &[
             post(request_token::register_msisdn),
             post(request_token::password_msisdn),
             post(request_token::add_msisdn),
@@ -96,12 +96,12 @@ pub(crate) fn msisdn(app: &App) -> Router {
 }
 
 /// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
-fn client(medium: Medium, handlers: [MethodRouter<App>; 3]) -> Router<App> {
+fn client(medium: Medium, handlers: &[MethodRouter<App>; 3]) -> Router<App> {
     let mut client = Router::new();
     for prefix in PREFIXES {
         for (group, handler) in ["register", "account/password", "account/3pid"]
             .iter()
-            .zip(&handlers)
+            .zip(handlers)
         {
             let path = format!("{prefix}/{group}/{medium}/requestToken");
             client = client.route(&path, handler.clone());

@@ -46,7 +46,7 @@ pub(crate) struct Landing<'a> {
 #[derive(Debug)]
 pub(crate) struct Done<'a> {
     pub(crate) purpose: Purpose,
-    /// The eight digits, for an app that asks for them.
+    /// The digits, for an app that asks for them.
     pub(crate) code: Option<&'a str>,
     /// Where to go on.
     pub(crate) next: Option<Next<'a>>,

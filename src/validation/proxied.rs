@@ -1,6 +1,8 @@
 //! What an identity server validates: ask it, remember its session, relay the code, fetch the proof.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
 
 use super::{
     Validation,
@@ -12,16 +14,48 @@ use crate::{
     id_server::IdServer,
     identity_client::{self, At, Pair},
     limits::limited,
+    next_link::NextLink,
     proof,
     secret::{AccessToken, ClientSecret, SessionId, Sid},
     session::{Proxied, Purpose, Session, Shown},
-    store::{Bucket, NewProxied, NewSession, NewTry, Requested, Reserved},
+    store::{Bucket, NewProxied, NewSession, NewTry, Reservation, Reserved, Store},
 };
 
 /// The longest that one request keeps its scope reserved: longer than any call to an identity server may take.
-const LONGEST_CALL: Duration = Duration::from_secs(60);
+const LONGEST_CALL: Duration = Duration::from_mins(1);
 /// How often the same request, sent twice at once, looks for the answer to the first.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A scope that is reserved. It is given free also if the client goes away in the middle.
+struct Asking {
+    store: Arc<dyn Store>,
+    /// `None` once it is free.
+    scope: Option<[u8; 16]>,
+}
+
+impl Asking {
+    /// What was answered is remembered, and the scope is free with it; else it is given free here.
+    async fn end(mut self, is_answered: bool) -> Result<()> {
+        match self.scope.take() {
+            Some(scope) if !is_answered => Ok(self.store.remove(scope).await?),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let (Some(scope), Ok(runtime)) = (self.scope, Handle::try_current()) else {
+            return;
+        };
+        let store = Arc::clone(&self.store);
+        runtime.spawn(async move {
+            if let Err(error) = store.remove(scope).await {
+                tracing::warn!(%error, "a reservation could not be given back; it runs out by itself");
+            }
+        });
+    }
+}
 
 /// Who asks at an identity server.
 struct Account {
@@ -69,14 +103,21 @@ impl Validation {
         let (scope, mut waited) = (session.scope, Duration::ZERO);
         loop {
             let now = self.clock.now();
-            let until = now + LONGEST_CALL;
-            match self
-                .store
-                .reserve(scope, buckets.clone(), now, until)
-                .await?
-            {
+            let reservation = Reservation {
+                scope,
+                send_attempt: request.send_attempt,
+                buckets: buckets.clone(),
+                code_tries: self.settings.lifetimes.code_tries,
+                now,
+                until: now + LONGEST_CALL,
+            };
+            match self.store.reserve(reservation).await? {
                 Reserved::Yes => break,
                 Reserved::Limited(wait) => return Err(limited(wait)),
+                Reserved::Answered(sid) => {
+                    let sid = self.sid_at_server(sid).await?;
+                    return Ok(self.opened_at_server(sid, &request.threepid));
+                }
                 Reserved::Taken if waited >= LONGEST_CALL => {
                     let cause = "the same request was under way for too long";
                     return Err(Error::UpstreamTimeout(cause.to_owned()));
@@ -85,30 +126,14 @@ impl Validation {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
             waited += LOOK_AGAIN;
-            if let Some(sid) = self.answered(scope, request.send_attempt).await? {
-                return Ok(self.opened_at_server(sid, &request.threepid));
-            }
         }
-        match self.pass_on(request, session, account).await {
-            Ok(sid) => Ok(self.opened_at_server(sid, &request.threepid)),
-            Err(error) => {
-                self.store.remove(scope).await?;
-                Err(error)
-            }
-        }
-    }
-
-    /// What the server called the session, if it has answered this attempt or a later one by now.
-    async fn answered(&self, scope: [u8; 16], send_attempt: i64) -> Result<Option<Sid>> {
-        let (tries, now) = (self.settings.lifetimes.code_tries, self.clock.now());
-        let met = self
-            .store
-            .peek(scope, send_attempt, Vec::new(), tries, now)
-            .await?;
-        match met {
-            Some(Requested::Repeated(sid)) => self.sid_at_server(sid).await.map(Some),
-            _ => Ok(None),
-        }
+        let asking = Asking {
+            store: Arc::clone(&self.store),
+            scope: Some(scope),
+        };
+        let answered = self.pass_on(request, session, account).await;
+        asking.end(answered.is_ok()).await?;
+        Ok(self.opened_at_server(answered?, &request.threepid))
     }
 
     async fn pass_on(
@@ -121,7 +146,7 @@ impl Validation {
             threepid: &request.threepid,
             client_secret: &request.client_secret,
             send_attempt: request.send_attempt,
-            next_link: request.next_link.as_ref().map(|link| link.as_str()),
+            next_link: request.next_link.as_ref().map(NextLink::as_str),
         };
         let asked = self.identity.request_token(account.at(), passed_on).await;
         let sid = asked.map_err(|error| account.told(error))?;

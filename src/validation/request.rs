@@ -137,7 +137,7 @@ impl Validation {
         let medium = self.settings.of(request.threepid.medium());
         let servers = &self.settings.identity_servers;
         let (named, server) = self.named(request.id_server.as_deref());
-        let route = routing::decide(&Question {
+        let route = routing::decide(Question {
             validate: medium.validates.of(request.purpose),
             purpose: request.purpose,
             named,
@@ -162,10 +162,9 @@ impl Validation {
         let servers = &self.settings.identity_servers;
         match id_server.map(str::parse::<IdServer>) {
             None => (Named::Nobody, None),
-            Some(Err(_)) => (Named::Other, None),
             Some(Ok(server)) if servers.ours.contains(&server) => (Named::Nobody, None),
             Some(Ok(server)) if servers.is_trusted(&server) => (Named::Trusted, Some(server)),
-            Some(Ok(_)) => (Named::Other, None),
+            Some(_) => (Named::Other, None),
         }
     }
 
@@ -179,12 +178,11 @@ impl Validation {
         );
         let rate = self.settings.limits.per_address;
         let mut buckets = vec![self.address_bucket(b'm', &request.threepid, rate)];
-        let scope = match destination {
-            Some(Destination::Server(server, _)) => proof::server_scope(key, scope, server),
-            _ => {
-                buckets.extend(self.ceilings(&request.threepid));
-                scope
-            }
+        let scope = if let Some(Destination::Server(server, _)) = destination {
+            proof::server_scope(key, scope, server)
+        } else {
+            buckets.extend(self.ceilings(&request.threepid));
+            scope
         };
         Counted {
             key,
@@ -199,7 +197,8 @@ impl Validation {
             return Vec::new();
         }
         let ceilings = &self.settings.limits.sms;
-        let calling_code = phone::facts(threepid.address()).calling_code.to_string();
+        let calling_code = phone::calling_code(threepid.address());
+        let calling_code = calling_code.unwrap_or_default().to_string();
         let mut buckets = Vec::new();
         for (what, rates, whom) in [
             (b'n', &ceilings.per_number, threepid.address()),

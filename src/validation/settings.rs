@@ -74,7 +74,7 @@ impl Validates {
         }
     }
 
-    pub(crate) fn of(&self, purpose: Purpose) -> Validate {
+    pub(crate) fn of(self, purpose: Purpose) -> Validate {
         match purpose {
             Purpose::Register => self.register,
             Purpose::Add => self.add,

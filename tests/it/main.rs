@@ -13,6 +13,8 @@ mod outbound;
 mod outbox;
 mod proof;
 mod properties;
+mod proxy;
+mod proxy_table;
 mod request_token;
 mod sms_gateways;
 mod smtp;

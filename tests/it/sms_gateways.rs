@@ -13,7 +13,10 @@ use threepid::{
     threepid::Threepid,
 };
 
-use crate::support::gateway::{Answer, SmsGateway, ca_file};
+use crate::support::{
+    certificates,
+    gateway::{Answer, SmsGateway},
+};
 
 /// The time limit where a gateway does not answer.
 const SHORT: Duration = Duration::from_millis(300);
@@ -497,9 +500,10 @@ async fn sms_greeting_sends_no_message() {
 #[tokio::test]
 async fn sms_a_certificate_must_be_by_an_authority_that_is_trusted() {
     let server = SmsGateway::start_tls([Answer::Say(201, String::new())]).await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
     let doubting = plain(&server, "main");
     let trusting = GatewaySettings {
-        ca_files: vec![ca_file()],
+        ca_files: vec![certificates::authority_in(folder.path())],
         ..doubting.clone()
     };
     let (trusting, doubting) = (courier(vec![trusting]), courier(vec![doubting]));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use self::{readers::Readers, writer::Writer};
 use super::StoreResult;
 
+mod buckets;
 mod check;
 mod contacts;
 mod outbox;

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
-    SqliteStore, proxied,
+    SqliteStore,
+    buckets::{count, count_all, full_at},
+    proxied,
     row::{self, SESSION},
     writer::{Size, Verdict},
 };
@@ -16,8 +18,8 @@ use crate::{
     secret::SessionId,
     session::Session,
     store::{
-        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Reserved, Sessions,
-        StoreResult,
+        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Reservation,
+        Reserved, Sessions, StoreResult,
     },
 };
 
@@ -32,18 +34,8 @@ impl Sessions for SqliteStore {
         now: Timestamp,
     ) -> StoreResult<Option<Requested>> {
         self.readers.ask(move |connection| {
-            let repeated = connection
-                .prepare_cached(
-                    "SELECT sid FROM session
-                         WHERE scope = ?1 AND replaced_at IS NULL AND send_attempt >= ?2
-                           AND expires_at > ?3 AND validated_at IS NULL AND tries < ?4",
-                )?
-                .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            if let Some(sid) = repeated {
-                return Ok(Some(Requested::Repeated(SessionId::from_bytes(sid))));
+            if let Some(sid) = repeated(connection, scope, send_attempt, code_tries, now)? {
+                return Ok(Some(Requested::Repeated(sid)));
             }
             for bucket in buckets {
                 let full_at = full_at(connection, bucket)?;
@@ -61,19 +53,20 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn reserve(
-        &self,
-        scope: [u8; 16],
-        buckets: Vec<Bucket>,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> StoreResult<Reserved> {
+    async fn reserve(&self, reservation: Reservation) -> StoreResult<Reserved> {
         self.writer
             .run(Size::Many, move |connection| {
+                let Reservation {
+                    scope, now, until, ..
+                } = reservation;
+                let (attempt, tries) = (reservation.send_attempt, reservation.code_tries);
+                if let Some(sid) = repeated(connection, scope, attempt, tries, now)? {
+                    return Ok(Verdict::Undo(Reserved::Answered(sid)));
+                }
                 if !proxied::reserve(connection, scope, now, until)? {
                     return Ok(Verdict::Undo(Reserved::Taken));
                 }
-                Ok(match count_all(connection, &buckets, now)? {
+                Ok(match count_all(connection, &reservation.buckets, now)? {
                     Ok(()) => Verdict::Keep(Reserved::Yes),
                     Err(wait) => Verdict::Undo(Reserved::Limited(wait)),
                 })
@@ -202,6 +195,26 @@ fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Sess
     connection
         .prepare_cached(&format!("SELECT {SESSION} FROM session WHERE sid = ?1"))?
         .query_row([sid.as_bytes()], row::session)
+        .optional()
+}
+
+/// The session that has accepted this attempt, or a later one, if it goes on.
+fn repeated(
+    connection: &Connection,
+    scope: [u8; 16],
+    send_attempt: i64,
+    code_tries: u32,
+    now: Timestamp,
+) -> rusqlite::Result<Option<SessionId>> {
+    connection
+        .prepare_cached(
+            "SELECT sid FROM session
+             WHERE scope = ?1 AND replaced_at IS NULL AND send_attempt >= ?2
+               AND expires_at > ?3 AND validated_at IS NULL AND tries < ?4",
+        )?
+        .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
+            row.get(0).map(SessionId::from_bytes)
+        })
         .optional()
 }
 
@@ -339,57 +352,6 @@ fn queue_message(
             request.session.threepid.medium().as_str(),
         ])?;
     Ok(())
-}
-
-fn full_at(connection: &Connection, bucket: Bucket) -> rusqlite::Result<Option<Timestamp>> {
-    connection
-        .prepare_cached("SELECT full_at FROM bucket WHERE key = ?1")?
-        .query_row([bucket.key], |row| Ok(Timestamp(row.get(0)?)))
-        .optional()
-}
-
-/// Takes one from each bucket; how long to wait if one of them has none left, and then the transaction must be undone.
-fn count_all(
-    connection: &Connection,
-    buckets: &[Bucket],
-    now: Timestamp,
-) -> rusqlite::Result<Result<(), Duration>> {
-    for bucket in buckets {
-        if let Err(wait) = count(connection, *bucket, now)? {
-            return Ok(Err(wait));
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// Takes one from a bucket in one statement; how long to wait if there is none left.
-fn count(
-    connection: &Connection,
-    bucket: Bucket,
-    now: Timestamp,
-) -> rusqlite::Result<Result<(), Duration>> {
-    let Some((step, period)) = bucket.rate.step_and_period() else {
-        return Ok(Ok(()));
-    };
-    let counted = connection
-        .prepare_cached(
-            "INSERT INTO bucket (key, full_at) VALUES (:key, :now + :step)
-             ON CONFLICT (key) DO UPDATE SET
-                 full_at = iif(full_at > :now + :period + :set_back, :now + :period, max(full_at, :now) + :step)
-             WHERE full_at > :now + :period + :set_back OR max(full_at, :now) + :step <= :now + :period",
-        )?
-        .execute(
-            named_params! { ":key": bucket.key, ":now": now.0, ":step": step, ":period": period, ":set_back": SET_BACK },
-        )?;
-    if counted > 0 {
-        return Ok(Ok(()));
-    }
-    let full_at = full_at(connection, bucket)?;
-    Ok(Err(bucket
-        .rate
-        .take(full_at, now)
-        .err()
-        .unwrap_or(Duration::from_secs(1))))
 }
 
 fn why_not(session: Option<Session>, claim: &NewClaim) -> Claimed {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, OnceLock},
 };
@@ -32,8 +32,15 @@ struct Made {
 }
 
 /// The authority that all certificates are of, as PEM.
-pub(crate) fn authority() -> &'static str {
+fn authority() -> &'static str {
     &made().authority
+}
+
+/// The same, as a file in `folder`.
+pub(crate) fn authority_in(folder: &Path) -> PathBuf {
+    let path = folder.join("ca.pem");
+    fs::write(&path, authority()).expect("the folder can be written");
+    path
 }
 
 /// TLS with that certificate.

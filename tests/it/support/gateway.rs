@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -16,12 +15,13 @@ use axum::{
     serve::Listener,
 };
 use futures_util::stream;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::certificates::{self, Certified};
 
 /// The longest body that is taken.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -155,7 +155,7 @@ impl SmsGateway {
         }
     }
 
-    /// The same behind TLS, with a certificate by the authority in [`ca_file`].
+    /// The same behind TLS, with a certificate by the authority of [`certificates`].
     pub(crate) async fn start_tls(answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -164,7 +164,7 @@ impl SmsGateway {
         let shared = Shared::new(answers);
         let listener = TlsListener {
             listener,
-            acceptor: acceptor(),
+            acceptor: certificates::acceptor(Certified::Localhost),
         };
         let task = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self {
@@ -203,31 +203,6 @@ impl Shared {
             asked: Mutex::default(),
         })
     }
-}
-
-/// The authority that the gateways behind TLS are certified by.
-pub(crate) fn ca_file() -> PathBuf {
-    certificates().join("ca.pem")
-}
-
-fn certificates() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/certificates")
-}
-
-fn acceptor() -> TlsAcceptor {
-    let certificate = CertificateDer::from_pem_file(certificates().join("server.pem"));
-    let key = PrivateKeyDer::from_pem_file(certificates().join("server.key"));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the default versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.expect("a certificate")],
-            key.expect("a key"),
-        )
-        .expect("the key is that of the certificate");
-    TlsAcceptor::from(Arc::new(config))
 }
 
 struct TlsListener {

@@ -157,8 +157,7 @@ impl Upstream {
             .expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let folder = TempDir::new().expect("a folder can be made");
-        std::fs::write(folder.path().join("ca.pem"), certificates::authority())
-            .expect("the folder can be written");
+        certificates::authority_in(folder.path());
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
             requests: Mutex::default(),
