@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Threepid, error::Result};
+use crate::{Threepid, error::Result, outbox::Deliveries};
 
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -67,13 +67,11 @@ impl Threepid {
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
-        let workers = |deliveries| std::iter::repeat_n(deliveries, self.workers);
+        let workers = |deliveries: &Arc<Deliveries>| {
+            std::iter::repeat_n(Arc::clone(deliveries), self.workers.of(deliveries.medium))
+        };
         for deliveries in self.app.deliveries.iter().flat_map(workers) {
-            let (deliveries, stop, freed) = (
-                Arc::clone(deliveries),
-                background.stop.clone(),
-                freed.clone(),
-            );
+            let (stop, freed) = (background.stop.clone(), freed.clone());
             background.tasks.spawn(async move {
                 freed.cancelled().await;
                 deliveries.work(stop).await;

@@ -46,7 +46,23 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Threepid {
     pub(crate) app: App,
-    pub(crate) workers: usize,
+    pub(crate) workers: Workers,
+}
+
+/// How many messages of each medium are delivered side by side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workers {
+    email: usize,
+    msisdn: usize,
+}
+
+impl Workers {
+    pub(crate) fn of(self, medium: Medium) -> usize {
+        match medium {
+            Medium::Email => self.email,
+            Medium::Msisdn => self.msisdn,
+        }
+    }
 }
 
 /// Settings of a [`Threepid`], each with a default that works.
@@ -65,7 +81,7 @@ pub struct Builder {
     app_name: String,
     trusted_proxies: TrustedProxies,
     request_timeout: Duration,
-    workers: usize,
+    workers: Workers,
 }
 
 impl fmt::Debug for Builder {
@@ -183,9 +199,15 @@ impl Builder {
         self
     }
 
-    /// How many messages of each medium are delivered side by side.
+    /// How many mails are delivered side by side.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers.max(1);
+        self.workers.email = workers.max(1);
+        self
+    }
+
+    /// How many text messages are delivered side by side.
+    pub fn sms_workers(mut self, workers: usize) -> Self {
+        self.workers.msisdn = workers.max(1);
         self
     }
 
@@ -294,7 +316,10 @@ impl Threepid {
             app_name: "threepid".to_owned(),
             trusted_proxies: TrustedProxies::default(),
             request_timeout: Duration::from_secs(30),
-            workers: 4,
+            workers: Workers {
+                email: 4,
+                msisdn: 4,
+            },
         }
     }
 

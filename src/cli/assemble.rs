@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use crate::{
     Keyring, Threepid,
-    config::{Config, Limits, Policy, PurposePolicy, Validate},
+    config::{Config, PurposePolicy, SmsTransport},
     courier::{
         Courier,
         capture::Capture,
         email::{self, EmailSettings, Transport},
+        sms::SmsCourier,
     },
     http::peer::TrustedProxies,
     limits,
     next_link::NextLinkPolicy,
+    outbound::Outbound,
     policy::{self, Lists},
     session::Lifetimes,
     store::sqlite::SqliteStore,
+    threepid::Medium,
 };
 
-/// The file beside the database that keeps captured mails.
+/// The file beside the database that keeps captured messages.
 const MAILBOX_FILE: &str = "mailbox.jsonl";
 
 /// Where mails go.
@@ -26,7 +29,7 @@ pub(super) fn transport(config: &Config) -> Result<Transport, String> {
     Transport::parse(&config.email.transport)
 }
 
-/// The courier that the configuration describes; `capture` keeps mails that are not to be sent.
+/// The courier of mails that the configuration describes; `capture` keeps those that are not to be sent.
 pub(super) fn courier(config: &Config, capture: &Capture) -> Result<Arc<dyn Courier>, String> {
     let email = &config.email;
     let mut settings = EmailSettings::new(&config.from(), &email.transport);
@@ -39,6 +42,18 @@ pub(super) fn courier(config: &Config, capture: &Capture) -> Result<Arc<dyn Cour
     email::courier(&settings, capture)
 }
 
+/// The courier of text messages that the configuration describes, if one does; `capture` keeps what is not to be sent.
+pub(super) fn sms_courier(
+    config: &Config,
+    capture: &Capture,
+) -> Result<Option<Arc<dyn Courier>>, String> {
+    Ok(match config.sms_transport()? {
+        SmsTransport::Off => None,
+        SmsTransport::Capture => Some(Arc::new(capture.clone())),
+        SmsTransport::Gateways(settings) => Some(Arc::new(SmsCourier::new(&settings)?)),
+    })
+}
+
 /// The service that the configuration describes.
 pub(super) fn service(
     config: &Config,
@@ -46,37 +61,60 @@ pub(super) fn service(
     keys: Keyring,
 ) -> Result<Threepid, String> {
     let next_links = config.next_links.allowed.0.iter().map(String::as_str);
+    let outbound = Outbound::new(config.outbound.settings())?;
     let mut builder = Threepid::builder(config.server.public_url(), Arc::clone(store), keys)
         .server_name(config.server_name())
         .app_name(config.pages.app_name.clone())
         .lifetimes(lifetimes(config))
-        .limits(limits(&config.limits))
-        .policy(policy(&config.policy)?)
+        .limits(limits(config))
+        .policy(policy(config)?)
         .next_links(NextLinkPolicy::new(next_links)?)
         .trusted_proxies(TrustedProxies::new(&config.server.trusted_proxies.0)?)
         .reveal(config.accounts.reveal)
-        .request_timeout(config.server.request_timeout.0);
-    if config.email.validate == Validate::Here {
-        let capture = capture(config)?;
-        if transport(config)? == Transport::Capture {
-            builder = builder.mailbox(Arc::new(capture.clone()));
-        }
-        builder = builder
-            .email(courier(config, &capture)?)
-            .contents(config.email.contents)
-            .workers(config.email.workers);
+        .request_timeout(config.server.request_timeout.0)
+        .identity_servers(config.identity_servers()?, outbound)
+        .contents(config.email.contents)
+        .workers(config.email.workers)
+        .sms_workers(config.sms.workers);
+    for medium in [Medium::Email, Medium::Msisdn] {
+        builder = builder.validates(medium, config.validates(medium));
+    }
+    let is_captured = captures_mails(config) || captures_texts(config);
+    let capture = if is_captured {
+        capture(config)?
+    } else {
+        Capture::in_memory()
+    };
+    if is_captured {
+        builder = builder.mailbox(Arc::new(capture.clone()));
+    }
+    if config.is_on(Medium::Email) {
+        builder = builder.email(courier(config, &capture)?);
+    }
+    if config.is_on(Medium::Msisdn)
+        && let Some(courier) = sms_courier(config, &capture)?
+    {
+        builder = builder.sms(courier);
     }
     builder.build()
 }
 
-/// Keeps captured mails beside the database, so that they are still there after a restart.
+/// Whether mails are shown on the mailbox page.
+pub(super) fn captures_mails(config: &Config) -> bool {
+    config.is_on(Medium::Email) && transport(config) == Ok(Transport::Capture)
+}
+
+/// Whether text messages are shown on the mailbox page.
+pub(super) fn captures_texts(config: &Config) -> bool {
+    let transport = config.sms_transport();
+    config.is_on(Medium::Msisdn) && matches!(transport, Ok(SmsTransport::Capture))
+}
+
+/// Keeps captured messages beside the database, so that they are still there after a restart.
 fn capture(config: &Config) -> Result<Capture, String> {
-    if transport(config)? != Transport::Capture {
-        return Ok(Capture::in_memory());
-    }
     let path = config.storage.path()?.with_file_name(MAILBOX_FILE);
     let shown = path.display().to_string();
-    Capture::in_file(path).map_err(|error| format!("cannot keep mails in {shown}: {error}"))
+    Capture::in_file(path).map_err(|error| format!("cannot keep messages in {shown}: {error}"))
 }
 
 fn lifetimes(config: &Config) -> Lifetimes {
@@ -89,7 +127,8 @@ fn lifetimes(config: &Config) -> Lifetimes {
     }
 }
 
-fn limits(limits: &Limits) -> limits::Settings {
+fn limits(config: &Config) -> limits::Settings {
+    let limits = &config.limits;
     if !limits.enabled {
         return limits::Settings::OFF;
     }
@@ -100,11 +139,13 @@ fn limits(limits: &Limits) -> limits::Settings {
         per_address: limits.per_address,
         per_session: limits.per_session,
         code_tries_per_address: limits.code_tries_per_address,
-        sms: limits::Ceilings::default(),
+        sms: config.sms.ceilings.settings(),
     }
 }
 
-fn policy(policy: &Policy) -> Result<policy::Settings, String> {
+/// Which addresses are admitted.
+pub(super) fn policy(config: &Config) -> Result<policy::Settings, String> {
+    let policy = &config.policy;
     // A list that a purpose does not have is the general one.
     let own = |purpose: &PurposePolicy| {
         if purpose.allowed.is_none() && purpose.denied.is_none() {
@@ -119,19 +160,32 @@ fn policy(policy: &Policy) -> Result<policy::Settings, String> {
         register: own(&policy.register)?,
         add: own(&policy.add)?,
         password: own(&policy.password)?,
-        numbers: policy::Numbers::default(),
+        numbers: config.numbers()?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::{Validate, Validates};
 
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let config = Config::default();
-        assert_eq!(limits(&config.limits), limits::Settings::default());
+        assert_eq!(limits(&config), limits::Settings::default());
         assert_eq!(lifetimes(&config), Lifetimes::default());
-        assert_eq!(policy(&config.policy).unwrap(), policy::Settings::default());
+        assert_eq!(policy(&config).unwrap(), policy::Settings::default());
+        let passwords = Validates::all_but_password(Validate::Here);
+        assert_eq!(config.validates(Medium::Msisdn), passwords);
+        assert_eq!(
+            config.validates(Medium::Email),
+            Validates::all(Validate::Here)
+        );
+    }
+    #[test]
+    fn without_limits_there_are_no_ceilings_either() {
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        assert_eq!(limits(&config), limits::Settings::OFF);
     }
 }

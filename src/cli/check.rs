@@ -1,15 +1,19 @@
 //! `threepid check`: whether it would work, one part after the other; also while a server runs.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, path::Path, sync::Arc};
 
 use serde::Serialize;
 
 use super::{Failure, assemble, beside, load, runtime, table};
 use crate::{
-    config::{Config, Loaded, Validate},
-    courier::{capture::Capture, email::Transport},
+    config::{Config, Loaded, SmsTransport},
+    courier::{Courier, capture::Capture, email::Transport},
     key_file,
+    threepid::Medium,
 };
+
+/// What is told of messages that are captured.
+const SHOWN: &str = "not sent, but shown at /_threepid/mailbox";
 
 /// What was looked at, and what was found.
 #[derive(Debug, Serialize)]
@@ -71,6 +75,8 @@ fn look(file: Option<&Path>) -> Result<Report, Failure> {
             });
             findings.push(storage(&config)?);
             findings.extend(mail(&config)?);
+            findings.extend(texts(&config)?);
+            findings.extend(identity_servers(&config));
             warnings = found;
         }
     }
@@ -118,31 +124,63 @@ fn storage(config: &Config) -> Result<Finding, Failure> {
 
 /// Greets the relay, phase by phase.
 fn mail(config: &Config) -> Result<Vec<Finding>, Failure> {
-    let found = |ok, detail| Finding {
-        part: "mail",
-        ok,
-        detail,
-    };
-    if config.email.validate == Validate::Off {
-        return Ok(vec![found(
-            true,
-            "off: every request for it is refused".to_owned(),
-        )]);
+    let part = "mail";
+    if !config.is_on(Medium::Email) {
+        return Ok(vec![fine(part, "off: every request for it is refused")]);
     }
     if assemble::transport(config)? == Transport::Capture {
-        return Ok(vec![found(
-            true,
-            "not sent, but shown at /_threepid/mailbox".to_owned(),
-        )]);
+        return Ok(vec![fine(part, SHOWN)]);
     }
-    let courier = match assemble::courier(config, &Capture::in_memory()) {
+    greet(part, assemble::courier(config, &Capture::in_memory()))
+}
+
+/// Greets each gateway, phase by phase.
+fn texts(config: &Config) -> Result<Vec<Finding>, Failure> {
+    let part = "text messages";
+    if !config.is_on(Medium::Msisdn) {
+        return Ok(vec![fine(part, "off: every request for one is refused")]);
+    }
+    let courier = match config.sms_transport()? {
+        SmsTransport::Off => return Ok(vec![fine(part, "off: none is sent")]),
+        SmsTransport::Capture => return Ok(vec![fine(part, SHOWN)]),
+        SmsTransport::Gateways(_) => assemble::sms_courier(config, &Capture::in_memory()),
+    };
+    greet(
+        part,
+        courier.and_then(|courier| courier.ok_or_else(|| "off".to_owned())),
+    )
+}
+
+fn greet(
+    part: &'static str,
+    courier: Result<Arc<dyn Courier>, String>,
+) -> Result<Vec<Finding>, Failure> {
+    let failed = |detail| Finding {
+        part,
+        ok: false,
+        detail,
+    };
+    let courier = match courier {
         Ok(courier) => courier,
-        Err(detail) => return Ok(vec![found(false, detail)]),
+        Err(detail) => return Ok(vec![failed(detail)]),
     };
     let (phases, end) = runtime()?.block_on(courier.greet());
-    let mut findings: Vec<_> = phases.into_iter().map(|phase| found(true, phase)).collect();
-    if let Err(error) = end {
-        findings.push(found(false, error.to_string()));
-    }
+    let mut findings: Vec<_> = phases.iter().map(|phase| fine(part, phase)).collect();
+    findings.extend(end.err().map(|error| failed(error.to_string())));
     Ok(findings)
+}
+
+/// Says whom requests may be passed on to; calls nobody.
+fn identity_servers(config: &Config) -> Option<Finding> {
+    let names = config.identity_servers.names();
+    let told = format!("trusted: {}", names.join(", "));
+    (!names.is_empty()).then(|| fine("identity servers", &told))
+}
+
+fn fine(part: &'static str, detail: &str) -> Finding {
+    Finding {
+        part,
+        ok: true,
+        detail: detail.to_owned(),
+    }
 }

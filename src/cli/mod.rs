@@ -24,26 +24,28 @@ use crate::{
 mod addresses;
 mod assemble;
 mod check;
+mod greeting;
 mod log;
 mod migrate;
 mod outbox;
 mod serve;
 mod table;
 mod test_mail;
+mod test_sms;
 
 /// The configuration file that is taken when none is named.
 const USUAL_FILE: &str = "threepid.toml";
 /// What `threepid config` prints.
 const EXAMPLE: &str = include_str!("../../examples/config.toml");
 
-/// Lets a Matrix homeserver prove, by itself, that a person owns an email address.
+/// Lets a Matrix homeserver prove, by itself, that a person owns an email address or a phone number.
 #[derive(Debug, Parser)]
 #[command(
     name = "threepid",
     version,
     disable_help_subcommand = true,
     after_help = "Without a command, threepid serves. Without a file, it takes threepid.toml in this directory,\n\
-                  or else its defaults: it listens on 127.0.0.1:8090 and shows mails instead of sending them."
+                  or else its defaults: it listens on 127.0.0.1:8090 and shows messages instead of sending them."
 )]
 struct Arguments {
     /// The configuration file
@@ -65,7 +67,7 @@ enum Command {
     Serve,
     /// Print a configuration file with every key, its default and what it does
     Config,
-    /// Check the configuration, the database, the key and the mail relay
+    /// Check the configuration, the database, the key, the mail relay and the SMS gateways
     Check {
         /// Answer in JSON
         #[arg(long)]
@@ -77,6 +79,14 @@ enum Command {
     TestMail {
         /// To whom
         address: String,
+    },
+    /// Send one harmless text message and tell what the gateway answers
+    TestSms {
+        /// To which number, as +447700900001
+        number: String,
+        /// The country of a number without a calling code, as GB
+        #[arg(long)]
+        country: Option<String>,
     },
     /// Look at messages on their way: list, retry, drop
     #[command(subcommand)]
@@ -151,6 +161,9 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check { json } => check::run(file, *json, out),
         Command::Migrate => migrate::run(&load(file)?.config, out),
         Command::TestMail { address } => test_mail::run(&load(file)?.config, address, out),
+        Command::TestSms { number, country } => {
+            test_sms::run(&load(file)?.config, country.as_deref(), number, out)
+        }
         Command::Outbox(command) => outbox::run(&load(file)?.config, command, out),
         Command::Addresses(command) => addresses::run(&load(file)?.config, command, out),
     }

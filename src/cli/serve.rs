@@ -8,11 +8,10 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, assemble, log, runtime};
+use super::{Failure, assemble, greeting::greet, log, runtime};
 use crate::{
     Background,
-    config::{Config, Loaded, Validate},
-    courier::email::Transport,
+    config::{Config, Loaded},
     http::{
         listen::ListenAddress,
         serve::{BindError, ConnectionLimits, Listening},
@@ -86,7 +85,7 @@ impl Running {
         self.listening.wait().await;
         if !self.background.stop(config.server.shutdown_grace.0).await {
             tracing::warn!(
-                "some mails were still being handed over; they are tried again after the next start"
+                "some messages were still being handed over; they are tried again after the next start"
             );
         }
         self.store.close().await;
@@ -138,65 +137,4 @@ fn bind_failure(key: &str, failed: &BindError) -> String {
         _ => format!("{error}; see {key}"),
     };
     format!("cannot listen on {address}: {hint}")
-}
-
-/// Tells what a person who just started it wants to know.
-fn greet(
-    config: &Config,
-    public: &Listening,
-    internal: &Listening,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let names = |listening: &Listening| {
-        let names: Vec<_> = listening
-            .addresses()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        names.join(", ")
-    };
-    let public_url = config.server.public_url();
-    let base = public_url.as_str().trim_end_matches('/');
-    writeln!(
-        out,
-        "threepid {} listens on {}.",
-        env!("CARGO_PKG_VERSION"),
-        names(public)
-    )?;
-    if !internal.addresses().is_empty() {
-        writeln!(
-            out,
-            "Internal routes, for the homeserver and for monitoring: {}.",
-            names(internal)
-        )?;
-    }
-    writeln!(out, "Links begin with {base}, its public URL.")?;
-    match assemble::transport(config) {
-        _ if config.email.validate == Validate::Off => {
-            writeln!(out, "Email is off: every request for it is refused.")?;
-        }
-        Ok(Transport::Capture) => {
-            let reader = if config.server.is_for_this_machine() {
-                public
-            } else {
-                internal
-            };
-            match reader.addresses().iter().find_map(ListenAddress::local_url) {
-                Some(url) => writeln!(
-                    out,
-                    "Mails are not sent. Read them at {url}_threepid/mailbox"
-                )?,
-                None => writeln!(out, "Mails are not sent.")?,
-            }
-            writeln!(
-                out,
-                "\nTry it: curl {base}/_matrix/client/v3/register/email/requestToken \\\n  \
-                 -d '{{\"client_secret\":\"secret\",\"email\":\"you@example.org\",\"send_attempt\":1}}'\n\
-                 To send mails: \"threepid config > threepid.toml\", and set public_url and transport in it."
-            )?;
-        }
-        Ok(transport) => writeln!(out, "Mails go to {transport}, from {}.", config.from())?,
-        Err(_) => {}
-    }
-    out.flush()
 }

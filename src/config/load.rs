@@ -2,20 +2,18 @@
 
 use std::{fmt, fs, io, path::Path};
 
-use config::{
-    ConfigBuilder, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind,
-    builder::DefaultState,
-};
-use secrecy::SecretString;
+use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde_json::Value as Known;
 
-use super::{Config, check};
+use super::{
+    Config, check,
+    known::{ANY, known_keys, nearest},
+    secret_files,
+};
 
 /// What is put before the name of each environment variable, and between its parts.
 const PREFIX: &str = "THREEPID";
 const SEPARATOR: &str = "__";
-/// Values that no error may show.
-const SECRET_KEYS: [&str; 1] = ["email.password"];
 
 /// A configuration that is sound, and what its operator should know all the same.
 #[derive(Debug)]
@@ -76,14 +74,14 @@ pub(crate) fn load(
     let merged = merge(file, environment)?;
     let mut problems = Vec::new();
     let table = merged.collect().map_err(refused)?;
-    find_problems("", &table, &known_keys(), &mut problems);
+    find_problems(&mut Vec::new(), &table, &known_keys(), &mut problems);
     if !problems.is_empty() {
         return Err(LoadError::Refused(problems));
     }
     let mut config: Config = merged.try_deserialize().map_err(refused)?;
 
     let mut warnings = Vec::new();
-    read_password(&mut config, &mut problems, &mut warnings);
+    secret_files::read(&mut config, &mut problems, &mut warnings);
     check::cross_check(&config, &mut problems);
     check::warn(&config, &mut warnings);
     if problems.is_empty() {
@@ -134,77 +132,82 @@ fn read_toml(path: &Path) -> Result<String, LoadError> {
     Ok(text)
 }
 
-/// Every key there is, as a tree; a key whose default is "unset" is null.
-pub(super) fn known_keys() -> Known {
-    serde_json::to_value(Config::default())
-        .expect("the defaults hold nothing but texts, numbers and lists")
-}
-
 /// Looks at each key by itself, so that all of them are told.
-fn find_problems(
-    section: &str,
-    table: &Map<String, Value>,
+fn find_problems<'a>(
+    path: &mut Vec<&'a str>,
+    table: &'a Map<String, Value>,
     known: &Known,
     problems: &mut Vec<Problem>,
 ) {
     let mut keys: Vec<_> = table.iter().collect();
     keys.sort_by_key(|(key, _)| *key);
     for (key, value) in keys {
-        let name = if section.is_empty() {
-            key.clone()
-        } else {
-            format!("{section}.{key}")
-        };
-        match (known.get(key), &value.kind) {
-            (None, _) => problems.push(unknown(name, value)),
+        path.push(key);
+        let name = path.join(".");
+        let known = known.get(key).or_else(|| known.get(ANY));
+        match (known, &value.kind) {
+            (None, _) => problems.push(unknown(path, value)),
             (Some(below @ Known::Object(_)), ValueKind::Table(table)) => {
-                find_problems(&name, table, below, problems);
+                find_problems(path, table, below, problems);
             }
             (Some(Known::Object(_)), _) => {
                 let reason = format!("this is a section: write [{name}], and its keys below");
                 problems.push(Problem::new(name, reason));
             }
-            (Some(_), _) => problems.extend(value_problem(&name, value)),
+            (Some(_), _) => problems.extend(value_problem(path, value)),
         }
+        path.pop();
     }
 }
 
-fn unknown(name: String, value: &Value) -> Problem {
+fn unknown(path: &[&str], value: &Value) -> Problem {
     let what = if matches!(value.kind, ValueKind::Table(_)) {
         "section"
     } else {
         "key"
     };
-    let hint = match nearest(&name) {
+    let hint = match nearest(path) {
         Some(near) => format!("did you mean {near}?"),
         None => "\"threepid config\" prints all there are".to_owned(),
     };
-    let place = place(&name, value);
+    let (name, place) = (path.join("."), place(path, value));
     Problem::new(name, format!("there is no such {what}{place}; {hint}"))
 }
 
 /// Why a value can not stand for a known key: the whole configuration is read with this one key set.
-fn value_problem(name: &str, value: &Value) -> Option<Problem> {
-    let alone = config::Config::builder().set_override(name, value.clone());
-    let read = alone.and_then(ConfigBuilder::<DefaultState>::build);
-    let error = read
-        .and_then(config::Config::try_deserialize::<Config>)
-        .err()?;
-    let reason = if SECRET_KEYS.contains(&name) {
-        "it must be a text in quotes".to_owned()
-    } else {
-        reason(error)
+fn value_problem(path: &[&str], value: &Value) -> Option<Problem> {
+    let alone = path.iter().rev().fold(value.clone(), |below, key| {
+        let table = Map::from_iter([((*key).to_owned(), below)]);
+        Value::new(None, ValueKind::Table(table))
+    });
+    let error = alone.try_deserialize::<Config>().err()?;
+    let reason = match form_of_secret(path) {
+        Some(form) => format!("it must be {form}"),
+        None => reason(error),
     };
-    let place = place(name, value);
-    Some(Problem::new(name, format!("{reason}{place}")))
+    let place = place(path, value);
+    Some(Problem::new(path.join("."), format!("{reason}{place}")))
+}
+
+/// What a key takes whose value no error may show; `None` for all others.
+fn form_of_secret(path: &[&str]) -> Option<&'static str> {
+    match path {
+        ["email", "password"]
+        | ["identity_servers", "default_server_token"]
+        | ["sms", "gateways", _, "password" | "url"] => Some("a text in quotes"),
+        ["sms", "gateways", _, "headers" | "form" | "json"] => {
+            Some("a table of texts, as { Name = \"value\" }")
+        }
+        _ => None,
+    }
 }
 
 /// Says where a value came from, if it is not the file.
-fn place(name: &str, value: &Value) -> String {
+fn place(path: &[&str], value: &Value) -> String {
     if value.origin() != Some("the environment") {
         return String::new();
     }
-    let variable = name.replace('.', SEPARATOR).to_uppercase();
+    let variable = path.join(SEPARATOR).to_uppercase();
     format!(" (in the environment: {PREFIX}{SEPARATOR}{variable})")
 }
 
@@ -231,75 +234,4 @@ fn refused(error: ConfigError) -> LoadError {
         "the configuration does not work: {}",
         reason(error)
     ))
-}
-
-/// The known name that looks most like `name`, if one does.
-fn nearest(name: &str) -> Option<String> {
-    let mut names = Vec::new();
-    list_names("", &known_keys(), &mut names);
-    let last = |name: &str| {
-        name.rsplit('.')
-            .next()
-            .map(str::to_owned)
-            .unwrap_or_default()
-    };
-    let own = last(name);
-    let scored = names.into_iter().map(|known| {
-        let off = distance(&own, &last(&known));
-        (off, distance(name, &known), known)
-    });
-    let (off, _, known) = scored.min()?;
-    (off <= 2 && off * 2 < own.chars().count()).then_some(known)
-}
-
-/// The full names of all sections and keys.
-pub(super) fn list_names(section: &str, known: &Known, names: &mut Vec<String>) {
-    for (key, below) in known.as_object().into_iter().flatten() {
-        let name = if section.is_empty() {
-            key.clone()
-        } else {
-            format!("{section}.{key}")
-        };
-        list_names(&name, below, names);
-        names.push(name);
-    }
-}
-
-/// How many letters must be added, dropped or exchanged to turn one word into the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.chars().enumerate() {
-        let mut corner = above;
-        row[0] = above + 1;
-        for (at, other) in to.iter().enumerate() {
-            let exchanged = corner + usize::from(letter != *other);
-            corner = row[at + 1];
-            row[at + 1] = exchanged.min(corner + 1).min(row[at] + 1);
-        }
-    }
-    row[to.len()]
-}
-
-fn read_password(config: &mut Config, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    let Some(path) = &config.email.password_file else {
-        return;
-    };
-    if config.email.password.is_some() {
-        problems.push(Problem::new(
-            "email.password",
-            "email.password_file is written too; write one of the two",
-        ));
-        return;
-    }
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            warnings.extend(check::readable_by_others("email.password_file", path));
-            config.email.password = Some(SecretString::from(text.trim_end_matches(['\r', '\n'])));
-        }
-        Err(error) => {
-            let reason = format!("cannot read {}: {error}", path.display());
-            problems.push(Problem::new("email.password_file", reason));
-        }
-    }
 }

@@ -5,15 +5,29 @@
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod known;
 mod load;
+mod others;
+mod secret_files;
 mod sections;
+mod sms;
 #[cfg(test)]
 mod tests;
 mod values;
 
+use crate::{
+    threepid::Medium,
+    validation::{Validate, Validates},
+};
 pub(crate) use load::{Loaded, load};
-use sections::{Accounts, Email, Homeserver, NextLinks, Pages, Secrets, Server, Sessions, Storage};
-pub(crate) use sections::{Limits, Log, LogFormat, Policy, PurposePolicy, Validate};
+use others::{IdentityServers, Outbound};
+use sections::{
+    Accounts, Email, Homeserver, Limits, NextLinks, Pages, Policy, Secrets, Server, Sessions,
+    Storage,
+};
+pub(crate) use sections::{Log, LogFormat, PurposePolicy};
+use sms::Sms;
+pub(crate) use sms::SmsTransport;
 
 /// All that can be configured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -24,6 +38,9 @@ pub(crate) struct Config {
     pub(crate) secrets: Secrets,
     pub(crate) homeserver: Homeserver,
     pub(crate) email: Email,
+    pub(crate) sms: Sms,
+    pub(crate) identity_servers: IdentityServers,
+    pub(crate) outbound: Outbound,
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,
@@ -47,6 +64,19 @@ impl Config {
             .host_str()
             .unwrap_or("localhost")
             .to_owned()
+    }
+
+    /// Who validates addresses of a medium.
+    pub(crate) fn validates(&self, medium: Medium) -> Validates {
+        match medium {
+            Medium::Email => self.email.validates(),
+            Medium::Msisdn => self.sms.validates(),
+        }
+    }
+
+    /// Whether any address of a medium is validated at all.
+    pub(crate) fn is_on(&self, medium: Medium) -> bool {
+        self.validates(medium) != Validates::all(Validate::Off)
     }
 
     /// Who the mails come from.

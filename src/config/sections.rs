@@ -6,10 +6,14 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::values::{List, PublicUrl, Span, choice};
+use super::values::{List, PublicUrl, Span, choice, optional_choice};
 use crate::{
-    courier::email::Auth, http::listen::ListenAddress, limits, loopback::is_loopback_url,
-    rate::Rate, validation::Contents,
+    courier::email::Auth,
+    http::listen::ListenAddress,
+    limits,
+    loopback::is_loopback_url,
+    rate::Rate,
+    validation::{Contents, Validate, Validates},
 };
 
 /// Where the program listens and how the world reaches it.
@@ -164,6 +168,12 @@ pub(crate) struct Email {
     pub(crate) contents: Contents,
     #[serde(deserialize_with = "choice")]
     pub(crate) validate: Validate,
+    #[serde(deserialize_with = "optional_choice")]
+    pub(crate) validate_register: Option<Validate>,
+    #[serde(deserialize_with = "optional_choice")]
+    pub(crate) validate_add: Option<Validate>,
+    #[serde(deserialize_with = "optional_choice")]
+    pub(crate) validate_password: Option<Validate>,
     #[serde(deserialize_with = "choice")]
     pub(crate) auth: Auth,
     pub(crate) ca_files: List<PathBuf>,
@@ -175,7 +185,10 @@ pub(crate) struct Email {
 
 /// A secret is written as if it were unset.
 #[expect(clippy::ref_option, reason = "serde calls it with the field")]
-fn hidden<S: serde::Serializer>(_: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn hidden<S: serde::Serializer>(
+    _: &Option<SecretString>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     to.serialize_none()
 }
 
@@ -188,6 +201,9 @@ impl Default for Email {
             password_file: None,
             contents: Contents::Both,
             validate: Validate::Here,
+            validate_register: None,
+            validate_add: None,
+            validate_password: None,
             auth: Auth::Auto,
             ca_files: List::default(),
             hello_name: None,
@@ -198,14 +214,14 @@ impl Default for Email {
     }
 }
 
-/// Who validates addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Validate {
-    /// We do.
-    Here,
-    /// Nobody: every request is refused.
-    Off,
+impl Email {
+    pub(super) fn validates(&self) -> Validates {
+        Validates {
+            register: self.validate_register.unwrap_or(self.validate),
+            add: self.validate_add.unwrap_or(self.validate),
+            password: self.validate_password.unwrap_or(self.validate),
+        }
+    }
 }
 
 /// What is told of accounts.

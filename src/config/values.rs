@@ -1,12 +1,15 @@
 //! The shapes that values of the configuration have: lists, spans of time, the public URL.
 
-use std::{fmt, marker::PhantomData, str::FromStr, time::Duration};
+use std::{fmt, marker::PhantomData, net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, IntoDeserializer, SeqAccess, Visitor},
 };
 use url::Url;
+
+use crate::id_server::{IdServer, NoIdServer};
 
 /// A list: an array in the file, or one text with commas, as it comes from the environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,6 +95,55 @@ pub(super) fn choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<T, D::Error> {
     T::deserialize(String::deserialize(from)?.into_deserializer())
+}
+
+/// The same for a key that may be unset.
+pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    choice(from).map(Some)
+}
+
+/// A network, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Network(pub(crate) IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = IpNet::from_str(text).or_else(|_| IpAddr::from_str(text).map(IpNet::from));
+        network.map(Self).map_err(|_| {
+            format!("{text:?} is no network; write for example \"192.168.1.0/24\" or \"10.0.0.7\"")
+        })
+    }
+}
+
+/// The name of an identity server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server(pub(crate) IdServer);
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let server = text.parse().map(Self);
+        server.map_err(|why: NoIdServer| format!("{text:?} names no server; {why}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Server {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Server {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
 }
 
 /// The URL under which clients and people reach us: all links begin with it.

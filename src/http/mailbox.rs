@@ -1,4 +1,4 @@
-//! The mailbox page: what was "sent" while mails are only captured. For newcomers and for tests.
+//! The mailbox page: what was "sent" while messages are only captured. For newcomers and for tests.
 //!
 //! It is for this machine alone, and what a proxy on this machine passes on is not from it. A proxy shows itself by a
 //! header or by speaking HTTP/1.0, as nginx does by default. One that does neither (nginx with `proxy_http_version 1.1`
@@ -29,7 +29,7 @@ const OF_PROXIES: [&str; 7] = [
     "x-cluster-client-ip",
 ];
 
-/// `GET /_threepid/mailbox`, `GET` and `DELETE /_threepid/mailbox/messages`: 404 unless mails are captured, and for
+/// `GET /_threepid/mailbox`, `GET` and `DELETE /_threepid/mailbox/messages`: 404 unless messages are captured, and for
 /// whoever is not on this machine.
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -43,6 +43,7 @@ async fn page(State(app): State<App>) -> Result<Response, Error> {
     let entries: Vec<_> = captured
         .iter()
         .map(|mail| pages::MailboxEntry {
+            medium: &mail.medium,
             to: &mail.to,
             subject: &mail.subject,
             text: &mail.text,

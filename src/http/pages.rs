@@ -20,6 +20,7 @@ use crate::{
     error::{Dialect, Error},
     messages::readable,
     session::Purpose,
+    threepid::Medium,
 };
 
 /// The one style of all pages, put into each: a page loads nothing.
@@ -60,9 +61,11 @@ pub(crate) struct Next<'a> {
     pub(crate) destination: &'a str,
 }
 
-/// A mail that was kept instead of sent.
+/// A message that was kept instead of sent.
 #[derive(Debug)]
 pub(crate) struct MailboxEntry<'a> {
+    /// `email` or `msisdn`.
+    pub(crate) medium: &'a str,
     pub(crate) to: &'a str,
     pub(crate) subject: &'a str,
     pub(crate) text: &'a str,
@@ -104,8 +107,8 @@ struct MailboxPage<'a> {
 }
 
 struct MailboxItem<'a> {
-    to: &'a str,
-    subject: &'a str,
+    to: String,
+    title: &'a str,
     at: String,
     pieces: Vec<Piece<'a>>,
 }
@@ -144,15 +147,23 @@ pub(crate) fn prefetched(app_name: &str) -> Response {
     shown(StatusCode::OK, &PrefetchedPage { app_name }, None)
 }
 
-/// The page of mails that were kept instead of sent, in the given order.
+/// The page of messages that were kept instead of sent, in the given order.
 pub(crate) fn mailbox(app_name: &str, entries: &[MailboxEntry<'_>]) -> Response {
     let mails = entries
         .iter()
-        .map(|entry| MailboxItem {
-            to: entry.to,
-            subject: entry.subject,
-            at: readable(entry.at),
-            pieces: pieces(entry.text),
+        .map(|entry| {
+            // A text message has no subject, and its number is written as people write it.
+            let is_text = entry.medium == Medium::Msisdn.to_string();
+            MailboxItem {
+                to: format!("{}{}", if is_text { "+" } else { "" }, entry.to),
+                title: if is_text {
+                    "Text message"
+                } else {
+                    entry.subject
+                },
+                at: readable(entry.at),
+                pieces: pieces(entry.text),
+            }
         })
         .collect();
     shown(StatusCode::OK, &MailboxPage { app_name, mails }, None)
@@ -295,15 +306,24 @@ mod tests {
         ]
     }
 
-    fn mails() -> [MailboxEntry<'static>; 2] {
+    fn mails() -> [MailboxEntry<'static>; 3] {
         [
             MailboxEntry {
+                medium: "msisdn",
+                to: "447700900001",
+                subject: "",
+                text: "Example Chat: your code is 123456",
+                at: Timestamp(1_795_341_660_000),
+            },
+            MailboxEntry {
+                medium: "email",
                 to: "alice@example.com",
                 subject: "Confirm your email address for Example Chat",
                 text: "Hello,\n\nopen this link:\n\nhttps://example.org/_threepid/link/AAAA\n\n12345678\n",
                 at: Timestamp(1_795_341_600_123),
             },
             MailboxEntry {
+                medium: "email",
                 to: "b\"<script>@example.com",
                 subject: "<script>alert(1)</script>",
                 text: "http://a.org/\"><script> & more",

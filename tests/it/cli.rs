@@ -7,7 +7,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use serde_json::json;
 use tempfile::TempDir;
+
+use crate::support::gateway::{Answer, SmsGateway};
 
 /// The program in an empty directory, with nothing of our own environment that it reads.
 fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
@@ -99,6 +102,7 @@ fn help_fits_on_one_screen() {
         "check",
         "migrate",
         "test-mail",
+        "test-sms",
         "outbox",
         "addresses",
     ] {
@@ -126,6 +130,13 @@ fn what_is_not_understood_is_2_and_what_does_not_work_is_1() {
         ),
         (&["test-mail", "nobody"], 1, "name@example.org"),
         (&["test-mail", "a@example.org"], 1, "nothing is sent"),
+        (&["test-sms", "+447700900001"], 1, "nothing to try"),
+        (&["test-sms", "07700900001"], 1, "--country GB"),
+        (
+            &["test-sms", "--country", "Britain", "07700900001"],
+            1,
+            "two upper-case letters",
+        ),
         (
             &["addresses", "add", "alice", "a@example.org"],
             1,
@@ -175,6 +186,10 @@ fn a_server_tells_where_it_is_and_stops_when_told() {
             text.contains("/_threepid/mailbox") && !text.contains(":0/"),
             "{text}"
         );
+        assert!(
+            text.contains("Text messages are not sent. Read them at http://127.0.0.1:"),
+            "{text}"
+        );
 
         signal(&child, name);
 
@@ -188,6 +203,119 @@ fn a_server_tells_where_it_is_and_stops_when_told() {
             .unwrap();
         assert!(log.contains("stopped"), "{log}");
     }
+}
+
+/// A directory with a configuration that sends text messages through `url`.
+fn with_gateway(url: &str) -> TempDir {
+    let dir = empty();
+    let file = format!(
+        "[server]\npublic_url = 'https://matrix.example.org'\ntrusted_proxies = ['127.0.0.1']\n\
+         [sms]\ntransport = 'modem'\n[sms.senders]\nGB = 'Britain'\n\
+         [sms.gateways.modem]\nurl = '{url}/send'\njson = {{ To = '{{to_plus}}', Body = '{{text}}' }}\n\
+         [identity_servers]\ntrusted = ['id.example.org']\ndefault_server = 'ID.example.net:443'\n\
+         default_server_token = 'tok'\n"
+    );
+    fs::write(dir.path().join("threepid.toml"), file).expect("a file for the test");
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_sms_goes_through_the_gateway() {
+    let gateway = SmsGateway::start([Answer::json(201, &json!({}))]).await;
+
+    let sent = run(
+        &with_gateway(&gateway.url()),
+        &["test-sms", "--country", "GB", "07700 900001"],
+    );
+
+    assert!(sent.status.success(), "{}", told(&sent));
+    let text = String::from_utf8_lossy(&sent.stdout);
+    assert!(
+        text.contains("for +447700900001 was taken: modem: 201"),
+        "{text}"
+    );
+    assert_eq!(gateway.asked_once().json()["To"], "+447700900001");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_sms_that_is_refused_is_told() {
+    let gateway = SmsGateway::start([Answer::Say(422, String::new())]).await;
+
+    let refused = run(
+        &with_gateway(&gateway.url()),
+        &["test-sms", "+447700900001"],
+    );
+
+    assert_eq!(refused.status.code(), Some(1));
+    let told = told(&refused);
+    assert!(
+        told.contains("modem: 422") && told.contains("not pass by itself"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_test_sms_tells_that_apps_are_refused_the_number() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let gateway = runtime.block_on(SmsGateway::start([Answer::Say(200, String::new())]));
+
+    let sent = threepid(
+        &with_gateway(&gateway.url()),
+        &["test-sms", "+447700900001"],
+    )
+    .env("THREEPID__SMS__DENIED_CALLING_CODES", "44")
+    .output()
+    .unwrap();
+
+    let text = String::from_utf8_lossy(&sent.stdout);
+    assert!(text.contains("denies this number"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_greets_gateways_and_names_identity_servers() {
+    let gateway = SmsGateway::start([Answer::Hang]).await;
+    let dir = with_gateway(&gateway.url());
+
+    let checked = run(&dir, &["check"]);
+    drop(gateway);
+
+    let text = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{text}");
+    assert!(
+        text.contains("ok      text messages: modem: connected to 127.0.0.1:"),
+        "{text}"
+    );
+    let trusted = "ok      identity servers: trusted: id.example.org, id.example.net\n";
+    assert!(text.contains(trusted), "{text}");
+}
+
+#[test]
+fn check_fails_if_a_gateway_is_not_there() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+
+    let checked = run(&with_gateway(&format!("http://{address}")), &["check"]);
+
+    assert_eq!(checked.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        text.contains("FAILED  text messages: modem: connect"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_tells_where_messages_go_and_whom_it_trusts() {
+    let dir = with_gateway("http://127.0.0.1:9");
+
+    let (mut child, text) = serve(&dir);
+
+    assert!(text.contains("Text messages go through modem.\n"), "{text}");
+    let trusted = "Trusted identity servers: id.example.org, id.example.net.\n";
+    assert!(text.contains(trusted), "{text}");
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

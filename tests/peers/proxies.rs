@@ -34,6 +34,23 @@ fn tokens_are_asked_for_under_every_prefix() {
 }
 
 #[test]
+fn phone_numbers_are_threepid_s_too() {
+    for site in Site::both() {
+        for purpose in ["register", "account/password", "account/3pid"] {
+            let path = format!("/_matrix/client/v3/{purpose}/msisdn/requestToken");
+
+            let answer = site.ask(A, &path, &["--data", "{}"]);
+
+            // The homeserver behind it would say 200.
+            assert_eq!(answer.status, 400, "{:?} {path}: {answer:?}", site.proxy);
+            assert!(answer.json()["errcode"].is_string(), "{path}: {answer:?}");
+        }
+        let submitted = site.ask(A, "/_threepid/msisdn/submitToken", &["--data", "{}"]);
+        assert!(submitted.json()["errcode"].is_string(), "{submitted:?}");
+    }
+}
+
+#[test]
 fn links_and_codes_come_through() {
     for site in Site::both() {
         let sid = site.request_token(A, REGISTER, "alice@example.org").json()["sid"].clone();
@@ -123,7 +140,7 @@ fn the_rest_of_matrix_reaches_the_homeserver_as_it_was_sent() {
         for path in [
             "/_matrix/client/versions",
             "/_matrix/client/v3/register",
-            "/_matrix/client/v3/register/msisdn/requestToken",
+            "/_matrix/client/v3/register/msisdn/requestTokens",
             "/_matrix/client/v3/account/3pid?access_token=x",
             "/_matrix/client/v3/rooms/!a%2Fb:example.org/state/m.room.member/@x:y",
             "/_matrix/federation/v1/version",

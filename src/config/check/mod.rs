@@ -6,14 +6,18 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Config, Validate, load::Problem};
+use super::{Config, load::Problem};
 use crate::{
     courier::email::Transport,
     http::{listen::ListenAddress, peer::TrustedProxies},
     loopback::is_loopback_url,
     next_link::NextLinkPolicy,
     policy::Lists,
+    threepid::Medium,
 };
+
+mod others;
+mod sms;
 
 /// The most codes that may be tried in one session: more would make guessing worth while.
 const MOST_CODE_TRIES: u32 = 20;
@@ -31,6 +35,8 @@ pub(super) fn cross_check(config: &Config, problems: &mut Vec<Problem>) {
     check_proxies(config, &mut refuse);
     check_storage(config, &mut refuse);
     check_mail(config, &mut refuse);
+    sms::check(config, &mut refuse);
+    others::check(config, &mut refuse);
     check_sessions(config, &mut refuse);
     check_lists(config, &mut refuse);
     check_words(config, &mut refuse);
@@ -46,9 +52,12 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     }
     if !config.limits.enabled {
         warnings.push(
-            "limits.enabled is off: nothing stops floods of mail or guessing of codes".to_owned(),
+            "limits.enabled is off: nothing stops floods of mail, a bill for text messages, or guessing of codes"
+                .to_owned(),
         );
     }
+    sms::warn(config, warnings);
+    others::warn(config, warnings);
     warnings.extend(readable_by_others(
         "secrets.key_file",
         &config.secrets.key_file,
@@ -108,25 +117,28 @@ fn is_server_name(name: &str) -> bool {
 
 /// A link that is really mailed must be one that its reader can open, and that nobody can read on its way.
 fn check_public_url(config: &Config, refuse: &mut impl FnMut(&str, String)) {
-    let really_sends =
-        Transport::parse(&config.email.transport).is_ok_and(|transport| transport.really_sends());
-    if !really_sends
-        || config.email.validate == Validate::Off
-        || config.server.danger_allow_plain_public_url
-    {
+    if config.server.danger_allow_plain_public_url {
         return;
     }
+    let mails = Transport::parse(&config.email.transport);
+    let sends_mails = mails.is_ok_and(|transport| transport.really_sends());
+    let what = if sends_mails && config.is_on(Medium::Email) {
+        "mails are really sent, but their links"
+    } else if sms::really_sends(config) {
+        "text messages are really sent, but the URL where apps show their codes"
+    } else {
+        return;
+    };
     let why = match &config.server.public_url {
-        None => "mails are really sent, but their links would lead nowhere",
-        Some(url) if is_loopback_url(&url.0) => {
-            "mails are really sent, but their links would lead to the reader's own machine"
-        }
-        Some(url) if url.0.scheme() != "https" => {
-            "mails are really sent, but their links could be read on their way"
-        }
+        None => "would lead nowhere",
+        Some(url) if is_loopback_url(&url.0) => "would lead to the reader's own machine",
+        Some(url) if url.0.scheme() != "https" => "could be read by others on the way",
         Some(_) => return,
     };
-    refuse("server.public_url", format!("{why}; {PUBLIC_URL_FORM}"));
+    refuse(
+        "server.public_url",
+        format!("{what} {why}; {PUBLIC_URL_FORM}"),
+    );
 }
 
 /// Behind a proxy all requests come from one address: a limit would lock everybody out at once.

@@ -1,18 +1,22 @@
 //! What the configuration takes and refuses.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::fs;
 
 use config::Map;
-use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::{
     Config,
-    load::{LoadError, Loaded, Problem, known_keys, list_names, load},
+    load::{LoadError, Loaded, Problem, load},
     values::Span,
 };
 
-const EXAMPLE: &str = include_str!("../../examples/config.toml");
+mod example;
+mod others;
+mod secrets;
+mod sms;
+
+const EXAMPLE: &str = include_str!("../../../examples/config.toml");
 
 fn environment(variables: &[(&str, &str)]) -> Map<String, String> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -61,66 +65,6 @@ fn nothing_at_all_gives_the_defaults() {
 }
 
 #[test]
-fn the_example_is_the_defaults() {
-    assert_eq!(
-        values(&read(EXAMPLE).unwrap().config),
-        values(&Config::default())
-    );
-}
-
-#[test]
-fn the_example_has_every_key_and_no_other() {
-    let mut known = Vec::new();
-    list_names("", &known_keys(), &mut known);
-    let is_assignment = |line: &&str| {
-        line.split_once(" = ")
-            .is_some_and(|(key, _)| !key.contains(' '))
-    };
-    let (mut section, mut written) = (String::new(), BTreeSet::new());
-    for line in EXAMPLE.lines() {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
-            name.clone_into(&mut section);
-            written.insert(section.clone());
-        }
-        let line = line.strip_prefix("# ").unwrap_or(line);
-        if let Some((key, _)) = Some(line)
-            .filter(is_assignment)
-            .and_then(|line| line.split_once(" = "))
-        {
-            written.insert(format!("{section}.{key}"));
-        }
-    }
-    assert_eq!(written, known.into_iter().collect());
-}
-
-#[test]
-fn the_keys_that_are_commented_out_work_too() {
-    let uncommented: Vec<_> = EXAMPLE
-        .lines()
-        .filter(|line| !line.starts_with("# password_file") && !line.starts_with("trusted_proxies"))
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest)
-                if rest
-                    .split_once(" = ")
-                    .is_some_and(|(key, _)| !key.contains(' ')) =>
-            {
-                rest
-            }
-            _ => line,
-        })
-        .collect();
-    let trusting = uncommented
-        .join("\n")
-        .replace("[storage]", "trusted_proxies = [\"127.0.0.1\"]\n[storage]");
-    let config = read(&trusting).unwrap().config;
-    assert_eq!(config.server_name(), "example.org");
-    assert_eq!(config.policy.register.denied.unwrap().0, ["mailinator.com"]);
-}
-
-#[test]
 fn unknown_keys_are_refused_with_the_name_that_was_meant() {
     for (file, told) in [
         (
@@ -163,8 +107,12 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "homeserver.kind: \"synapse\" is not known; write \"local\"",
     ),
     (
-        "[email]\nvalidate = 'identity-server'",
-        "email.validate: unknown value `identity-server`, write `here` or `off`",
+        "[email]\nvalidate = 'there'",
+        "email.validate: unknown value `there`, write one of `here`, `client-choice`, `identity-server`, `off`",
+    ),
+    (
+        "[email]\nvalidate_password = true",
+        "email.validate_password: unknown value `true`, write one of `here`",
     ),
     ("[email]\ntransport = 'pigeon'", "email.transport: "),
     (
@@ -339,78 +287,6 @@ fn a_fault_in_the_environment_names_the_variable() {
         .unwrap_err()
         .to_string();
     assert!(refusal.contains("THREEPID__EMAIL__TRANSPROT"), "{refusal}");
-}
-
-#[test]
-fn a_password_is_what_was_written() {
-    for text in ["007", "1e3", "true", "a,b"] {
-        let loaded = read_with("", &[("THREEPID__EMAIL__PASSWORD", text)]).unwrap();
-        assert_eq!(loaded.config.email.password.unwrap().expose_secret(), text);
-    }
-}
-
-#[test]
-fn no_error_shows_a_password() {
-    for file in [
-        "[email]\npassword = \"hunter2",
-        "[email]\npassword = hunter2",
-        "[email]\npassword = ['hunter2']",
-    ] {
-        let refusal = read(file).unwrap_err();
-        assert!(
-            !format!("{refusal} {refusal:?}").contains("hunter2"),
-            "{refusal}"
-        );
-    }
-    let loaded = read("[email]\npassword = 'hunter2'").unwrap();
-    assert!(!format!("{:?} {}", loaded, values(&loaded.config)).contains("hunter2"));
-}
-
-fn password_file(mode: u32) -> (TempDir, PathBuf) {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "007 \n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    (dir, path)
-}
-
-#[test]
-fn a_password_file_is_read_without_its_line_end() {
-    let (_dir, path) = password_file(0o600);
-    let loaded = read(&format!("[email]\npassword_file = {path:?}")).unwrap();
-    assert_eq!(
-        loaded.config.email.password.unwrap().expose_secret(),
-        "007 "
-    );
-    assert_eq!(loaded.warnings, Vec::<String>::new());
-}
-
-#[test]
-fn a_password_file_that_others_can_read_gives_a_warning() {
-    let (_dir, path) = password_file(0o644);
-    let loaded = read(&format!("[email]\npassword_file = {path:?}")).unwrap();
-    assert!(
-        loaded.warnings[0].starts_with("email.password_file: every user"),
-        "{:?}",
-        loaded.warnings
-    );
-}
-
-#[test]
-fn a_password_is_written_in_one_place() {
-    let (_dir, path) = password_file(0o600);
-    let told = problem(&format!(
-        "[email]\npassword = 'x'\npassword_file = {path:?}"
-    ));
-    assert!(
-        told.starts_with("email.password: email.password_file is written too"),
-        "{told}"
-    );
-    let told = problem("[email]\npassword_file = '/nowhere/at/all'");
-    assert!(
-        told.starts_with("email.password_file: cannot read /nowhere/at/all"),
-        "{told}"
-    );
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! What `threepid serve` tells a person who just started it.
+
+use std::io::{self, Write};
+
+use super::assemble;
+use crate::{
+    config::{Config, SmsTransport},
+    courier::email::Transport,
+    http::{listen::ListenAddress, serve::Listening},
+    threepid::Medium,
+};
+
+/// Tells where the server listens, where messages go, and what to do next.
+pub(super) fn greet(
+    config: &Config,
+    public: &Listening,
+    internal: &Listening,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "threepid {version} listens on {}.", names(public))?;
+    if !internal.addresses().is_empty() {
+        let internal = names(internal);
+        writeln!(
+            out,
+            "Internal routes, for the homeserver and for monitoring: {internal}."
+        )?;
+    }
+    let public_url = config.server.public_url();
+    let base = public_url.as_str().trim_end_matches('/');
+    writeln!(out, "Links begin with {base}, its public URL.")?;
+    let reader = if config.server.is_for_this_machine() {
+        public
+    } else {
+        internal
+    };
+    let mailbox = mailbox(reader);
+    greet_texts(config, &mailbox, out)?;
+    greet_identity_servers(config, out)?;
+    greet_mails(config, &mailbox, out)?;
+    if assemble::captures_mails(config) {
+        writeln!(
+            out,
+            "\nTry it: curl {base}/_matrix/client/v3/register/email/requestToken \\\n  \
+             -d '{{\"client_secret\":\"secret\",\"email\":\"you@example.org\",\"send_attempt\":1}}'\n\
+             To send mails: \"threepid config > threepid.toml\", and set public_url and transport in it."
+        )?;
+    }
+    out.flush()
+}
+
+fn names(listening: &Listening) -> String {
+    let addresses = listening.addresses();
+    let names: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// Where captured messages are read, if they can be.
+fn mailbox(reader: &Listening) -> String {
+    let url = reader.addresses().iter().find_map(ListenAddress::local_url);
+    url.map_or_else(String::new, |url| {
+        format!(" Read them at {url}_threepid/mailbox")
+    })
+}
+
+fn greet_mails(config: &Config, mailbox: &str, out: &mut dyn Write) -> io::Result<()> {
+    if !config.is_on(Medium::Email) {
+        return writeln!(out, "Email is off: every request for it is refused.");
+    }
+    match assemble::transport(config) {
+        Ok(Transport::Capture) => writeln!(out, "Mails are not sent.{mailbox}"),
+        Ok(transport) => writeln!(out, "Mails go to {transport}, from {}.", config.from()),
+        Err(_) => Ok(()),
+    }
+}
+
+fn greet_texts(config: &Config, mailbox: &str, out: &mut dyn Write) -> io::Result<()> {
+    if !config.is_on(Medium::Msisdn) {
+        return writeln!(
+            out,
+            "Phone numbers are off: every request for one is refused."
+        );
+    }
+    match config.sms_transport() {
+        Ok(SmsTransport::Capture) => writeln!(out, "Text messages are not sent.{mailbox}"),
+        Ok(transport @ SmsTransport::Gateways(_)) => {
+            let names = transport.names().join(", then ");
+            writeln!(out, "Text messages go through {names}.")
+        }
+        Ok(SmsTransport::Off) | Err(_) => Ok(()),
+    }
+}
+
+fn greet_identity_servers(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let names = config.identity_servers.names();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    writeln!(out, "Trusted identity servers: {names}.")
+}
