@@ -7,6 +7,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, SmsTransport},
     courier::{Message, capture::Capture},
+    phone,
     session::Purpose,
     threepid::Threepid,
 };
@@ -54,7 +55,9 @@ pub(super) fn run(
                 to.address()
             )?;
             writeln!(out, "Now see whether it arrives.")?;
-            if assemble::policy(config)?.check(Purpose::Add, &to).is_err() {
+            let number = phone::facts(to.address());
+            let policy = assemble::policy(config)?;
+            if policy.check(Purpose::Add, &to, Some(&number)).is_err() {
                 writeln!(
                     out,
                     "Apps could not ask for it: [sms] or [policy] denies this number."
