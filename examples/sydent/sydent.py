@@ -10,7 +10,8 @@ mails and SMS end in a sink that anybody can read, and a stand-in for a homeserv
 (The extra is no choice: Sydent 2.6.1 does not start without that package.)
 
 Once it is ready, it prints one line of JSON: the name of the identity server, the file with the authority that signed
-its certificate, and the name of the homeserver. To get an access token of `@alice:localhost:8444`, and to see what
+its certificate, the name of the homeserver, and a configuration for threepid that trusts this Sydent although it is on
+this machine. To get an access token of `@alice:localhost:8444`, and to see what
 Sydent has sent to people so far:
 
     curl --cacert sydent-data/ca.pem https://localhost:8443/_matrix/identity/v2/account/register \\
@@ -45,6 +46,16 @@ from sydent.sydent import Sydent, setup_logging
 from twisted.internet import reactor, ssl
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+
+# That the server is on this machine, and certified by nobody, is what takes most of this.
+THREEPID = """\
+[identity_servers]
+trusted = ["{name}"]
+
+[outbound]
+allow = ["127.0.0.0/8", "::1"]
+ca_files = ["{ca_file}"]
+"""
 
 # The package does not bring the templates of Sydent's repository, and can not write a mail without one.
 MAIL = """\
@@ -238,7 +249,9 @@ def main():
     sydent.sms.openmarket.API_BASE_URL = f"http://127.0.0.1:{sms.getHost().port}/sms"
     homeserver = start_homeserver(certificate, given.port and given.port + 1)
 
-    ready = {"identity_server": name, "ca_file": str(folder / "ca.pem"), "homeserver": homeserver}
+    ca_file, threepid = folder / "ca.pem", folder / "threepid.toml"
+    threepid.write_text(THREEPID.format(name=name, ca_file=ca_file))
+    ready = {"identity_server": name, "ca_file": str(ca_file), "homeserver": homeserver, "threepid": str(threepid)}
     reactor.callWhenRunning(lambda: print(json.dumps(ready), flush=True))
     server.run()
 
