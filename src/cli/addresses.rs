@@ -8,6 +8,7 @@ use super::{Failure, beside, beside_or_new, table};
 use crate::{
     clock::{Clock, SystemClock},
     config::Config,
+    error::Error,
     store::{Bound, Contact, Contacts},
     threepid::Threepid,
 };
@@ -31,14 +32,14 @@ pub(super) enum Command {
     Add {
         /// The account, as @alice:example.org
         user_id: String,
-        /// The email address
+        /// The email address, or the phone number as +447700900001
         address: String,
     },
     /// Take an address from an account
     Remove {
         /// The account, as @alice:example.org
         user_id: String,
-        /// The email address
+        /// The email address, or the phone number as +447700900001
         address: String,
     },
 }
@@ -124,8 +125,16 @@ fn list(
 }
 
 fn parse<'a>(user_id: &'a str, address: &str) -> Result<(&'a str, Threepid), Failure> {
-    let threepid = Threepid::email(address).map_err(|error| format!("{address}: {error}"))?;
+    let threepid = parse_address(address).map_err(|error| format!("{address}: {error}"))?;
     Ok((parse_user_id(user_id)?, threepid))
+}
+
+/// An email address, or a phone number that begins with `+`: which is the same from everywhere.
+fn parse_address(text: &str) -> Result<Threepid, Error> {
+    match text.strip_prefix('+') {
+        Some(_) => Threepid::msisdn(super::ANYWHERE, text),
+        None => Threepid::email(text),
+    }
 }
 
 /// A user id of the form `@alice:example.org`; historical ones may hold any printable character before the colon.

@@ -185,6 +185,9 @@ fn runtime() -> Result<Runtime, Failure> {
     Runtime::new().map_err(|error| Failure::Told(format!("cannot start threads: {error}")))
 }
 
+/// Whence a number is dialled that begins with `+`: it is the same from everywhere.
+const ANYWHERE: &str = "GB";
+
 /// Opens the store beside a server that may be running, does `work`, and closes it. Refuses to make a new one.
 fn beside<T>(
     config: &Config,

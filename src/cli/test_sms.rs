@@ -13,8 +13,6 @@ use crate::{
 };
 
 const TEXT: &str = "This is a test message from threepid. You need not do anything.";
-/// Whence a number is dialled that begins with `+`: it is the same from everywhere.
-const ANYWHERE: &str = "GB";
 
 pub(super) fn run(
     config: &Config,
@@ -81,7 +79,7 @@ pub(super) fn run(
 fn read(country: Option<&str>, number: &str) -> Result<Threepid, Failure> {
     let country = match country {
         Some(country) => country,
-        None if number.trim_start().starts_with('+') => ANYWHERE,
+        None if number.trim_start().starts_with('+') => super::ANYWHERE,
         None => {
             return Err(Failure::Told(format!(
                 "{number}: write the number with its calling code, as +447700900001, or name its country: --country GB"

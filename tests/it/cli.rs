@@ -338,6 +338,13 @@ fn addresses_are_added_listed_and_removed() {
     assert!(run(&dir, &["check"]).status.success());
     assert!(with("remove", alice).status.success());
     assert_eq!(with("remove", alice).status.code(), Some(1));
+    let phone = ["@alice:example.org", "+44 7700 900001"];
+    assert!(told(&with("add", phone)).contains("447700900001 belongs to @alice:example.org"));
+    assert!(
+        !with("add", ["@alice:example.org", "07700900001"])
+            .status
+            .success()
+    );
 }
 
 #[test]
