@@ -16,6 +16,7 @@ mod properties;
 mod proxy;
 mod proxy_table;
 mod request_token;
+mod sms_delivery;
 mod sms_gateways;
 mod smtp;
 mod store;
