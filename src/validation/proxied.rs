@@ -179,6 +179,10 @@ impl Validation {
         let pair = |key| proof::server_pair(key, sid, client_secret);
         let pairs = self.keys.iter().map(pair).collect();
         let mut found = self.store.find_proxied(pairs).await?;
+        if !self.settings.identity_servers.allow_password_reset {
+            // The operator may have taken it back since.
+            found.retain(|session| session.purpose != Purpose::Password);
+        }
         let serves = |session: &Session| wanted.is_none_or(|wanted| session.purpose.serves(wanted));
         let best = found.iter().position(serves).unwrap_or(0);
         Ok((best < found.len()).then(|| found.swap_remove(best)))

@@ -380,6 +380,7 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<usize, OpenError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::Timestamp, store::Outbox, threepid::Medium};
 
     #[test]
     fn a_second_server_is_refused_and_told_who_holds_the_database() {
@@ -459,6 +460,38 @@ mod tests {
         drop(SqliteStore::open(&path, Role::Beside).unwrap());
         let _server = SqliteStore::open(&path, Role::Server).unwrap();
         assert!(SqliteStore::open(&path, Role::Beside).is_ok());
+    }
+
+    #[tokio::test]
+    async fn mails_that_an_older_version_queued_are_still_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("threepid.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrations::migrations::runner()
+            .set_target(refinery::Target::Version(1))
+            .run(&mut old)
+            .unwrap();
+        old.execute_batch(
+            "INSERT INTO session (sid, scope, key_id, secret_hash, purpose, medium, address, genuine, send_attempt,
+                                  send_full_at, created_at, link_expires_at, code_expires_at, expires_at)
+             VALUES (randomblob(21), randomblob(16), randomblob(4), randomblob(32), 'add', 'email', 'a@b.org', 1, 1,
+                     0, 0, 9000, 9000, 9000);
+             INSERT INTO outbox (sid, send_attempt, kind, details, queued_at, useless_at, due_at)
+             SELECT sid, 1, 'add', '{}', 0, 9000, 0 FROM session;",
+        )
+        .unwrap();
+        drop(old);
+
+        let store = SqliteStore::open(&path, Role::Server).unwrap();
+        let (now, until) = (Timestamp(1000), Timestamp(2000));
+        let texts = store.lease(Medium::Msisdn, "w", 9, now, until).await;
+        let mails = store.lease(Medium::Email, "w", 9, now, until).await;
+
+        assert!(texts.unwrap().is_empty());
+        assert_eq!(
+            mails.unwrap().ready[0].session.threepid.address(),
+            "a@b.org"
+        );
     }
 
     #[test]
