@@ -286,7 +286,7 @@ mod tests {
         landing(APP, &about)
     }
 
-    fn errors() -> [(&'static str, Error); 10] {
+    fn errors() -> [(&'static str, Error); 11] {
         [
             ("expired", Error::SessionExpired),
             ("no_session", Error::NoValidSession),
@@ -301,6 +301,10 @@ mod tests {
             ("invalid", Error::invalid("sid is too long")),
             ("missing", Error::MissingParam("token")),
             ("unavailable", Error::Unavailable("disk full".to_owned())),
+            (
+                "upstream",
+                Error::UpstreamFailed("id.example.org".to_owned()),
+            ),
             ("internal", Error::Internal("disk full".to_owned())),
             ("other", Error::ProofSpent),
         ]
