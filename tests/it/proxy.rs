@@ -11,7 +11,7 @@ use threepid::{
     secret::{AccessToken, ClientSecret, Sid},
     session::Purpose,
     threepid::Medium,
-    validation::{IdentityServers, Validate, Validates},
+    validation::{Claim, ClaimRequest, IdentityServers, Validate, Validates},
 };
 
 use crate::support::{
@@ -181,6 +181,40 @@ async fn a_restart_forgets_neither_session_nor_server_nor_token() {
         text.contains("1234") && !text.contains("their_token"),
         "the token is sealed"
     );
+}
+
+#[tokio::test]
+async fn a_server_s_proof_is_taken_once_by_whoever_claims_it() {
+    let upstream = willing().await;
+    let app = TestApp::with(client_choice(&upstream));
+    app.post(REGISTER, &named(alice(1), &upstream.name())).await;
+    validated(&upstream, "email", "alice@example.org");
+    let app = app.restarted(client_choice(&upstream));
+    let (sid, secret) = (Sid::parse("1234"), ClientSecret::parse("monkeys_are_GREAT"));
+    let (sid, secret) = (sid.expect("a sid"), secret.expect("a secret"));
+    let validation = app.threepid.validation();
+    let claim = |op_id: &str| {
+        let request = ClaimRequest {
+            purpose: Purpose::Register,
+            user_id: None,
+            op_id: op_id.to_owned(),
+            digest: [op_id.len().try_into().expect("short"); 32],
+            lease: Duration::from_mins(1),
+        };
+        validation.claim(&sid, &secret, request)
+    };
+
+    let first = claim("a").await;
+    let second = claim("bb").await;
+    let taken = validation.take("a").await;
+
+    assert!(
+        matches!(first, Ok(Claim::Yours(proof)) if proof.threepid.address() == "alice@example.org")
+    );
+    assert_eq!(second, Err(Error::ProofHeld));
+    assert_eq!(taken, Ok(true));
+    assert_eq!(claim("bb").await, Err(Error::ProofSpent));
+    assert_eq!(claim("a").await, Ok(Claim::DoneBefore));
 }
 
 #[tokio::test]
