@@ -22,6 +22,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// What text messages may cost at most: `[sms.ceilings]`. Each list holds for itself; all are counted in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ceilings {
+    /// Messages that one source asks for (IPv6: one /64), so that none can spend what is everybody's.
+    pub per_source: Vec<Rate>,
     /// Messages to one number.
     pub per_number: Vec<Rate>,
     /// Messages to all numbers of one calling code.
@@ -34,6 +36,7 @@ impl Default for Ceilings {
     fn default() -> Self {
         let day = HOUR * 24;
         Self {
+            per_source: vec![Rate::new(30, HOUR), Rate::new(100, day)],
             per_number: vec![Rate::new(5, HOUR), Rate::new(10, day)],
             per_calling_code: vec![Rate::new(100, HOUR), Rate::new(300, day)],
             total: vec![Rate::new(200, HOUR), Rate::new(600, day)],
@@ -44,6 +47,7 @@ impl Default for Ceilings {
 impl Ceilings {
     /// No ceilings at all.
     pub const OFF: Self = Self {
+        per_source: Vec::new(),
         per_number: Vec::new(),
         per_calling_code: Vec::new(),
         total: Vec::new(),

@@ -86,8 +86,8 @@ impl NumberType {
     }
 }
 
-/// What the digits of a number tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the digits of a number tell. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The country's calling code, without `+`: 44. 0 if there is none.
     pub(crate) calling_code: u16,
@@ -98,6 +98,12 @@ pub(crate) struct Facts {
     pub(crate) kind: NumberType,
     /// The number as people write it: `+44 7700 900001`.
     pub(crate) international: String,
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Facts(+{}… {})", self.calling_code, self.kind)
+    }
 }
 
 /// The digits of a number as E.164 has them, without `+`, from what was typed in `country`.

@@ -212,6 +212,20 @@ pub(crate) enum Shown {
 }
 
 impl Session {
+    /// What its client calls it: our name, or that of the identity server.
+    pub(crate) fn told_sid(&self) -> String {
+        match &self.proxied {
+            Some(proxied) => proxied.sid.clone(),
+            None => self.sid.to_string(),
+        }
+    }
+
+    /// The identity server that validates it, as `IdServer` writes it.
+    pub(crate) fn server(&self) -> Option<&str> {
+        let proxied = self.proxied.as_ref();
+        proxied.map(|proxied| proxied.server.as_str())
+    }
+
     /// Whether it has run out.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {

@@ -1,6 +1,9 @@
 //! Where a request came from: what limits are counted on, and what a mail may tell of it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 /// The client's address as far as it matters: an IPv4 address, or the /64 that an IPv6 customer has to himself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +34,15 @@ impl Source {
             }
             Self::Address(IpAddr::V6(address)) => Some(format!("{}/48", first_bits(address, 48))),
             Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(out),
+            Self::Unknown => out.write_str("unknown"),
         }
     }
 }

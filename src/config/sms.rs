@@ -117,6 +117,7 @@ impl Sms {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Ceilings {
+    pub(crate) per_source: List<Rate>,
     pub(crate) per_number: List<Rate>,
     pub(crate) per_calling_code: List<Rate>,
     pub(crate) total: List<Rate>,
@@ -126,6 +127,7 @@ impl Default for Ceilings {
     fn default() -> Self {
         let ceilings = limits::Ceilings::default();
         Self {
+            per_source: List(ceilings.per_source),
             per_number: List(ceilings.per_number),
             per_calling_code: List(ceilings.per_calling_code),
             total: List(ceilings.total),
@@ -141,6 +143,7 @@ impl Ceilings {
             rates.filter(|rate| *rate != Rate::OFF).collect()
         };
         limits::Ceilings {
+            per_source: rates(&self.per_source),
             per_number: rates(&self.per_number),
             per_calling_code: rates(&self.per_calling_code),
             total: rates(&self.total),

@@ -43,8 +43,8 @@ pub struct Pair<'a> {
     pub client_secret: &'a ClientSecret,
 }
 
-/// One `requestToken` to pass on.
-#[derive(Clone, Copy, Debug)]
+/// One `requestToken` to pass on. `Debug` does not show where the browser goes, which may hold a secret.
+#[derive(Clone, Copy)]
 pub struct TokenRequest<'a> {
     /// The address.
     pub threepid: &'a Threepid,
@@ -54,6 +54,12 @@ pub struct TokenRequest<'a> {
     pub send_attempt: i64,
     /// Where the browser is sent afterwards.
     pub next_link: Option<&'a str>,
+}
+
+impl fmt::Debug for TokenRequest<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TokenRequest({:?})", self.threepid)
+    }
 }
 
 /// Who asks for an association to go.

@@ -11,8 +11,8 @@ pub use self::{
     contacts::{Bound, Contact, Contacts},
     outbox::{Backlog, Leased, Outbox, OutboxEntry, Queued},
     sessions::{
-        Claimed, Details, NewClaim, NewProxied, NewRequest, NewSession, NewTry, Requested,
-        Reservation, Reserved, Sessions,
+        Claimed, Details, NewClaim, NewProxied, NewRequest, NewSession, NewTry, Remembered,
+        Requested, Reservation, Reserved, Sessions,
     },
 };
 

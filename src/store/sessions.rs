@@ -114,6 +114,15 @@ pub enum Reserved {
     Limited(Duration),
 }
 
+/// What became of a session that an identity server has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// It is remembered.
+    Yes,
+    /// It is a session that has proved an address already, for another purpose or before. Nothing was changed.
+    Spent,
+}
+
 /// What a claim met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
@@ -190,10 +199,11 @@ pub trait Sessions: fmt::Debug + Send + Sync {
 
     /// Remembers a session that an identity server has opened, and gives its scope free; an older session of the scope
     /// goes on if it is the same one there, else it gives way. Durable when it returns.
-    async fn remember(&self, proxied: NewProxied) -> StoreResult<()>;
+    async fn remember(&self, proxied: NewProxied) -> StoreResult<Remembered>;
 
-    /// Gives a scope free whose request an identity server has not accepted. What was counted stays counted.
-    async fn remove(&self, scope: [u8; 16]) -> StoreResult<()>;
+    /// Gives a scope free that was reserved until `until`, and whose request an identity server has not accepted. What
+    /// was counted stays counted.
+    async fn remove(&self, scope: [u8; 16], until: Timestamp) -> StoreResult<()>;
 
     /// The sessions of identity servers that are found by one of these pairs, the newest first.
     async fn find_proxied(&self, server_pairs: Vec<[u8; 16]>) -> StoreResult<Vec<Session>>;
@@ -207,6 +217,9 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// Of parallel callers no two see the same count. `Err` in the result is the address's limit; `None` if the code
     /// can not be tried any more.
     async fn try_code(&self, shown: NewTry) -> StoreResult<Result<Option<Session>, Duration>>;
+
+    /// Takes the count of a try back that nobody has judged.
+    async fn give_try_back(&self, sid: SessionId) -> StoreResult<()>;
 
     /// Marks a pending session validated and starts its life once more. `false` if it was not pending.
     async fn mark_validated(

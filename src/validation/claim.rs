@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Validation;
+use super::{Validation, proxied::for_proof};
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
@@ -104,7 +104,8 @@ impl Validation {
         wanted: Purpose,
         user_id: Option<&str>,
     ) -> Result<(Session, Proof)> {
-        let mut session = self.find_pair(sid, client_secret, Some(wanted)).await?;
+        let choose = |found| for_proof(found, wanted);
+        let mut session = self.find_pair(sid, client_secret, choose).await?;
         let mut proof = session.prove(wanted, user_id, self.clock.now());
         if let (Err(Error::SessionNotValidated), Some(proxied)) = (&proof, &session.proxied) {
             session = self.fetch_proof(&session, proxied, client_secret).await?;

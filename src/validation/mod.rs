@@ -1,5 +1,6 @@
 //! Ask for a token, show it, use the proof.
 
+mod asking;
 mod claim;
 mod proxied;
 mod request;
@@ -26,7 +27,7 @@ use crate::{
     proof::{self, Code, Link},
     rate::Rate,
     secret::{ClientSecret, SessionId, Sid},
-    session::{Purpose, Session, Shown},
+    session::{Session, Shown},
     source::Source,
     store::{Bucket, NewTry, Store},
     threepid::{Medium, Threepid},
@@ -93,7 +94,8 @@ impl Validation {
     ) -> Result<Session> {
         let now = self.clock.now();
         self.limiter.count_submission(source, now)?;
-        let session = self.find_pair(sid, client_secret, None).await?;
+        let choose = |found| proxied::for_code(found, medium, now);
+        let session = self.find_pair(sid, client_secret, choose).await?;
         if session.threepid.medium() != medium {
             return Err(Error::NoValidSession);
         }
@@ -240,13 +242,13 @@ impl Validation {
         Ok(code_of(self.key(session)?, session))
     }
 
-    /// The session of a pair, ours or an identity server's; of several at an identity server, one that serves `wanted`. An
-    /// unknown `sid` and a wrong `client_secret` get one answer, after the same work.
+    /// The session of a pair, ours or the one that `choose` takes among those of identity servers. An unknown `sid` and a
+    /// wrong `client_secret` get one answer, after the same work.
     async fn find_pair(
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
-        wanted: Option<Purpose>,
+        choose: impl FnOnce(Vec<Session>) -> Option<Session> + Send,
     ) -> Result<Session> {
         let own = sid
             .ours()
@@ -260,13 +262,11 @@ impl Validation {
             .map_or(&[][..], |session| &session.secret_hash);
         let matches = proof::secret_matches(key.unwrap_or(self.keys.newest()), client_secret, hash);
         // What we call an identity server's session is nobody's name for it.
-        match session.filter(|session| matches && session.proxied.is_none()) {
-            Some(session) => Ok(session),
-            None => self
-                .find_proxied(sid, client_secret, wanted)
-                .await?
-                .ok_or(Error::NoValidSession),
+        if let Some(session) = session.filter(|session| matches && session.proxied.is_none()) {
+            return Ok(session);
         }
+        let found = self.find_proxied(sid, client_secret).await?;
+        choose(found).ok_or(Error::NoValidSession)
     }
 }
 

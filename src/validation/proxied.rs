@@ -1,10 +1,8 @@
 //! What an identity server validates: ask it, remember its session, relay the code, fetch the proof.
 
-use std::{sync::Arc, time::Duration};
+use http::StatusCode;
 
-use tokio::runtime::Handle;
-
-use super::{Validation, request::TokenRequest};
+use super::{Validation, asking::Turn, request::TokenRequest};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -15,44 +13,9 @@ use crate::{
     proof,
     secret::{AccessToken, ClientSecret, SessionId, Sid},
     session::{Proxied, Purpose, Session, Shown},
-    store::{Bucket, NewProxied, NewSession, NewTry, Reservation, Reserved, Store},
+    store::{Bucket, NewProxied, NewSession, NewTry, Remembered},
+    threepid::Medium,
 };
-
-/// The longest that one request keeps its scope reserved: longer than any call to an identity server may take.
-const LONGEST_CALL: Duration = Duration::from_mins(1);
-/// How often the same request, sent twice at once, looks for the answer to the first.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// A scope that is reserved. It is given free also if the client goes away in the middle.
-struct Asking {
-    store: Arc<dyn Store>,
-    /// `None` once it is free.
-    scope: Option<[u8; 16]>,
-}
-
-impl Asking {
-    /// What was answered is remembered, and the scope is free with it; else it is given free here.
-    async fn end(mut self, is_answered: bool) -> Result<()> {
-        match self.scope.take() {
-            Some(scope) if !is_answered => Ok(self.store.remove(scope).await?),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let (Some(scope), Ok(runtime)) = (self.scope, Handle::try_current()) else {
-            return;
-        };
-        let store = Arc::clone(&self.store);
-        runtime.spawn(async move {
-            if let Err(error) = store.remove(scope).await {
-                tracing::warn!(%error, "a reservation could not be given back; it runs out by itself");
-            }
-        });
-    }
-}
 
 /// Who asks at an identity server.
 struct Account {
@@ -87,8 +50,7 @@ impl Account {
 }
 
 impl Validation {
-    /// Passes a `requestToken` on, and remembers the session that the server opened. Of several at once for one scope,
-    /// one is passed on; the others wait for its answer: identity servers are known to send a repeated attempt twice.
+    /// Passes a `requestToken` on, and remembers the session that the server opened.
     pub(super) async fn ask_server(
         &self,
         request: &TokenRequest,
@@ -97,36 +59,17 @@ impl Validation {
         destination: (IdServer, Option<AccessToken>),
     ) -> Result<Sid> {
         let account = self.account(destination.0, destination.1)?;
-        let (scope, mut waited) = (session.scope, Duration::ZERO);
-        loop {
-            let now = self.clock.now();
-            let reservation = Reservation {
-                scope,
-                send_attempt: request.send_attempt,
-                buckets: buckets.clone(),
-                code_tries: self.settings.lifetimes.code_tries,
-                now,
-                until: now + LONGEST_CALL,
-            };
-            match self.store.reserve(reservation).await? {
-                Reserved::Yes => break,
-                Reserved::Limited(wait) => return Err(limited(wait)),
-                Reserved::Answered(sid) => return self.sid_at_server(sid).await,
-                Reserved::Taken if waited >= LONGEST_CALL => {
-                    let cause = "the same request was under way for too long";
-                    return Err(Error::UpstreamTimeout(cause.to_owned()));
-                }
-                Reserved::Taken => {}
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-            waited += LOOK_AGAIN;
-        }
-        let asking = Asking {
-            store: Arc::clone(&self.store),
-            scope: Some(scope),
+        let turn = self.take_turn(session.scope, request.send_attempt, buckets);
+        let asking = match turn.await? {
+            Turn::Yours(asking) => asking,
+            Turn::Answered(sid) => return self.sid_at_server(sid).await,
         };
         let answered = self.pass_on(request, session, account).await;
-        asking.end(answered.is_ok()).await?;
+        if answered.is_ok() {
+            asking.answered();
+        } else {
+            asking.give_up().await?;
+        }
         answered
     }
 
@@ -144,6 +87,9 @@ impl Validation {
         };
         let asked = self.identity.request_token(account.at(), passed_on).await;
         let sid = asked.map_err(|error| account.told(error))?;
+        if request.purpose == Purpose::Password {
+            self.refuse_proof_of_before(request, &account, &sid).await?;
+        }
         let key = self.keys.newest();
         let access_token = if account.is_ours {
             None
@@ -158,8 +104,29 @@ impl Validation {
             server_pair: proof::server_pair(key, &sid, &request.client_secret),
             access_token,
         };
-        self.store.remember(proxied).await?;
-        Ok(sid)
+        match self.store.remember(proxied).await? {
+            Remembered::Yes => Ok(sid),
+            Remembered::Spent => Err(spent()),
+        }
+    }
+
+    /// Whoever holds a session that was proved before the reset was asked for need not own the address any more.
+    async fn refuse_proof_of_before(
+        &self,
+        request: &TokenRequest,
+        account: &Account,
+        sid: &Sid,
+    ) -> Result<()> {
+        let client_secret = &request.client_secret;
+        let pair = Pair { sid, client_secret };
+        let proved = self
+            .identity
+            .validated(account.at(), pair, &request.threepid);
+        match proved.await {
+            Ok(_) => Err(spent()),
+            Err(Error::SessionNotValidated) => Ok(()),
+            Err(error) => Err(account.told(error)),
+        }
     }
 
     /// What the identity server calls a session of ours.
@@ -169,23 +136,23 @@ impl Validation {
         Sid::parse(&proxied.ok_or(Error::NoValidSession)?.sid)
     }
 
-    /// The session that an identity server knows by this `sid`, and that serves `wanted` if one does.
+    /// The sessions that identity servers know by this `sid`, those that stand first.
     pub(super) async fn find_proxied(
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
-        wanted: Option<Purpose>,
-    ) -> Result<Option<Session>> {
+    ) -> Result<Vec<Session>> {
         let pair = |key| proof::server_pair(key, sid, client_secret);
         let pairs = self.keys.iter().map(pair).collect();
         let mut found = self.store.find_proxied(pairs).await?;
-        if !self.settings.identity_servers.allow_password_reset {
-            // The operator may have taken it back since.
-            found.retain(|session| session.purpose != Purpose::Password);
-        }
-        let serves = |session: &Session| wanted.is_none_or(|wanted| session.purpose.serves(wanted));
-        let best = found.iter().position(serves).unwrap_or(0);
-        Ok((best < found.len()).then(|| found.swap_remove(best)))
+        let servers = &self.settings.identity_servers;
+        // The operator may have changed either since.
+        found.retain(|session| {
+            let is_allowed = session.purpose != Purpose::Password || servers.allow_password_reset;
+            let server = session.server().and_then(|server| server.parse().ok());
+            is_allowed && server.is_some_and(|server| servers.is_trusted(&server))
+        });
+        Ok(found)
     }
 
     /// Relays a code. The tries are counted here too: not every identity server does.
@@ -201,8 +168,8 @@ impl Validation {
             return Err(Error::SessionExpired);
         }
         let account = self.account_of(&session, proxied)?;
-        if session.validated_at.is_none() {
-            self.count_try(&session, now).await?;
+        if session.validated_at.is_none() && !self.count_try(&session, now).await? {
+            return self.find_validated(session.sid, now).await;
         }
         let (sid, medium) = (Sid::parse(&proxied.sid)?, session.threepid.medium());
         let pair = Pair {
@@ -213,6 +180,9 @@ impl Validation {
             .identity
             .submit_token(account.at(), medium, pair, token.trim())
             .await;
+        if let Err(Error::UpstreamFailed(_) | Error::UpstreamTimeout(_)) = submitted {
+            self.store.give_try_back(session.sid).await?;
+        }
         submitted.map_err(|error| account.told(error))?;
         // Fetched while the server is there. If that fails, it is asked again when the proof is wanted.
         match self.fetch_proof(&session, proxied, client_secret).await {
@@ -221,7 +191,8 @@ impl Validation {
         }
     }
 
-    async fn count_try(&self, session: &Session, now: Timestamp) -> Result<()> {
+    /// Counts a try; `false` if there is none left, or none needed.
+    async fn count_try(&self, session: &Session, now: Timestamp) -> Result<bool> {
         let counted = NewTry {
             sid: session.sid,
             is_right: Box::new(|_| false),
@@ -230,10 +201,8 @@ impl Validation {
             now,
             validated_until: now,
         };
-        match self.store.try_code(counted).await?.map_err(limited)? {
-            Some(_) => Ok(()),
-            None => Err(Error::SessionExpired),
-        }
+        let counted = self.store.try_code(counted).await?.map_err(limited)?;
+        Ok(counted.is_some())
     }
 
     /// Asks the identity server whether the address is proved, and remembers it.
@@ -255,7 +224,7 @@ impl Validation {
             .identity
             .validated(account.at(), pair, &session.threepid)
             .await;
-        validated.map_err(|error| account.told(error))?;
+        validated.map_err(|error| as_a_stage(account.told(error)))?;
         if session.genuine {
             let now = self.clock.now();
             return self.validate(session.clone(), Shown::Now, now).await;
@@ -303,6 +272,50 @@ impl Validation {
             access_token,
             is_ours,
         })
+    }
+}
+
+/// Of several sessions that identity servers call alike, the one that a code is for. If they are at more than one server,
+/// none: a server could choose the name of another's session, and be told the code.
+pub(super) fn for_code(found: Vec<Session>, medium: Medium, now: Timestamp) -> Option<Session> {
+    let is_asked_for = |session: &Session| session.threepid.medium() == medium;
+    let mut standing = found
+        .into_iter()
+        .filter(|session| is_asked_for(session) && session.replaced_at.is_none());
+    let first = standing.next()?;
+    let is_alone = standing.all(|other| other.is_over(now) || other.server() == first.server());
+    is_alone.then_some(first)
+}
+
+/// Of several sessions that identity servers call alike, one whose proof serves `wanted`, if there is one.
+pub(super) fn for_proof(mut found: Vec<Session>, wanted: Purpose) -> Option<Session> {
+    let serves = |session: &Session| session.purpose.serves(wanted);
+    let best = found.iter().position(serves).unwrap_or(0);
+    (best < found.len()).then(|| found.swap_remove(best))
+}
+
+/// The refusal of a session that was proved before it was asked for.
+fn spent() -> Error {
+    Error::invalid(
+        "client_secret has proved an address before. Make up a new one for each request.",
+    )
+}
+
+/// A client would take a 401 for the word that the address is not proved yet, and go on asking.
+fn as_a_stage(error: Error) -> Error {
+    match error {
+        Error::Relayed {
+            status: StatusCode::UNAUTHORIZED,
+            errcode,
+            error,
+            retry_after,
+        } => Error::Relayed {
+            status: StatusCode::FORBIDDEN,
+            errcode,
+            error,
+            retry_after,
+        },
+        other => other,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The first step: ask for a token. It is handled here, or proxied to an identity server.
 
+use std::fmt;
+
 use url::Url;
 
 use super::{Validation, below};
@@ -54,13 +56,19 @@ pub struct Opened {
     pub number: Option<Number>,
 }
 
-/// A phone number as it was understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A phone number as it was understood. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Number {
     /// The digits of E.164.
     pub msisdn: String,
     /// As people write it: `+44 7700 900001`.
     pub intl_fmt: String,
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Number(…)")
+    }
 }
 
 /// Where one request goes.
@@ -195,13 +203,15 @@ impl Validation {
         );
         let rate = self.settings.limits.per_address;
         let mut buckets = vec![self.address_bucket(b'm', &request.threepid, rate)];
-        let scope = if let Some(Destination::Server(server, _)) = destination {
-            proof::server_scope(key, scope, server)
-        } else {
-            if let Some(facts) = &facts {
-                buckets.extend(self.ceilings(request.threepid.address(), facts.calling_code));
-            }
-            scope
+        // What an identity server sends for an account of its own costs us nothing; for ours, it does.
+        let is_ours = !matches!(destination, Some(Destination::Server(_, Some(_))));
+        if let Some(facts) = facts.as_ref().filter(|_| is_ours) {
+            let number = request.threepid.address();
+            buckets.extend(self.ceilings(number, facts.calling_code, request.source));
+        }
+        let scope = match destination {
+            Some(Destination::Server(server, _)) => proof::server_scope(key, scope, server),
+            Some(Destination::Here) | None => scope,
         };
         Counted {
             key,
@@ -215,11 +225,12 @@ impl Validation {
     }
 
     /// What a text message of ours is counted on, because each one costs money.
-    fn ceilings(&self, number: &str, calling_code: u16) -> Vec<Bucket> {
+    fn ceilings(&self, number: &str, calling_code: u16, source: Source) -> Vec<Bucket> {
         let ceilings = &self.settings.limits.sms;
-        let calling_code = calling_code.to_string();
+        let (calling_code, source) = (calling_code.to_string(), source.to_string());
         let mut buckets = Vec::new();
         for (what, rates, whom) in [
+            (b's', &ceilings.per_source, source.as_str()),
             (b'n', &ceilings.per_number, number),
             (b'c', &ceilings.per_calling_code, &calling_code),
             (b'a', &ceilings.total, ""),

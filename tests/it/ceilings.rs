@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::http::Request;
 use futures_util::future::join_all;
 use threepid::{
     limits::{self, Ceilings},
@@ -130,6 +131,7 @@ async fn a_refused_request_is_charged_to_no_other_ceiling() {
         per_number: vec![Rate::new(1, DAY)],
         per_calling_code: vec![Rate::new(2, DAY)],
         total: vec![Rate::new(2, DAY)],
+        ..Ceilings::OFF
     });
     for secret in ["a", "b", "c", "d"] {
         let body = phone(&number(1), secret, 1);
@@ -165,5 +167,27 @@ async fn mails_are_counted_on_no_ceiling() {
     });
     for n in 1..4 {
         assert_eq!(app.post(REGISTER, &alice(n)).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn one_source_does_not_spend_what_is_everybody_s() {
+    let app = app_with(Ceilings {
+        per_source: vec![Rate::new(2, DAY)],
+        ..Ceilings::OFF
+    });
+    for (from, n, status) in [
+        ("203.0.113.7:1", 1, 200),
+        ("203.0.113.7:2", 2, 200),
+        ("203.0.113.7:3", 3, 429),
+        ("203.0.113.8:1", 3, 200),
+        ("[2001:db8::1]:1", 4, 200),
+        ("[2001:db8::2]:1", 5, 200),
+        ("[2001:db8::3]:1", 6, 429),
+    ] {
+        let body = phone(&number(n), "s", 1).to_string();
+        let request = Request::post(REGISTER_PHONE).body(body.into());
+        let answer = app.send_from(from, request.expect("a request")).await;
+        assert_eq!(answer.status, status, "{from}");
     }
 }

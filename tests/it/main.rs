@@ -14,6 +14,7 @@ mod outbox;
 mod proof;
 mod properties;
 mod proxy;
+mod proxy_attacks;
 mod proxy_table;
 mod request_token;
 mod sms_delivery;

@@ -21,10 +21,10 @@ use crate::support::{
 
 const EMAIL_THERE: &str = "/validate/email/requestToken";
 const PHONE_THERE: &str = "/validate/msisdn/requestToken";
-const SUBMIT_THERE: &str = "/validate/msisdn/submitToken";
+pub(crate) const SUBMIT_THERE: &str = "/validate/msisdn/submitToken";
 const VALIDATED_THERE: &str = "/3pid/getValidated3pid";
 
-fn answered(body: Value) -> upstream::Answer {
+pub(crate) fn answered(body: Value) -> upstream::Answer {
     upstream::Answer::json(200, body)
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn client_choice(upstream: &Upstream) -> impl Fn(Builder) -> Builder 
     with_servers(upstream, servers, Validate::ClientChoice)
 }
 
-fn with_servers(
+pub(crate) fn with_servers(
     upstream: &Upstream,
     servers: IdentityServers,
     validate: Validate,
@@ -72,20 +72,36 @@ pub(crate) async fn willing() -> Upstream {
     upstream
 }
 
-fn not_validated(upstream: &Upstream) {
+pub(crate) fn not_validated(upstream: &Upstream) {
     let answer = upstream::Answer::error(400, "M_SESSION_NOT_VALIDATED");
     upstream.answer(VALIDATED_THERE, answer);
 }
 
-fn validated(upstream: &Upstream, medium: &str, address: &str) {
+pub(crate) fn validated(upstream: &Upstream, medium: &str, address: &str) {
     let proof =
         json!({ "medium": medium, "address": address, "validated_at": 1_795_341_600_000_i64 });
     upstream.answer(VALIDATED_THERE, answered(proof));
 }
 
-async fn proof(app: &TestApp, sid: &str, wanted: Purpose) -> Result<String, Error> {
-    let sid = Sid::parse(sid).expect("a sid");
-    let secret = ClientSecret::parse("monkeys_are_GREAT").expect("a secret");
+/// What alice's client knows of a session.
+pub(crate) fn pair(sid: &str) -> (Sid, ClientSecret) {
+    let (sid, secret) = (Sid::parse(sid), ClientSecret::parse("monkeys_are_GREAT"));
+    (sid.expect("a sid"), secret.expect("a secret"))
+}
+
+/// A claim that differs from others by its name.
+pub(crate) fn claim(op_id: &str) -> ClaimRequest {
+    ClaimRequest {
+        purpose: Purpose::Register,
+        user_id: None,
+        op_id: op_id.to_owned(),
+        digest: [op_id.len().try_into().expect("short"); 32],
+        lease: Duration::from_mins(1),
+    }
+}
+
+pub(crate) async fn proof(app: &TestApp, sid: &str, wanted: Purpose) -> Result<String, Error> {
+    let (sid, secret) = pair(sid);
     let proof = app.threepid.validation().proof(&sid, &secret, wanted, None);
     proof.await.map(|proof| proof.threepid.address().to_owned())
 }
@@ -190,19 +206,9 @@ async fn a_server_s_proof_is_taken_once_by_whoever_claims_it() {
     app.post(REGISTER, &named(alice(1), &upstream.name())).await;
     validated(&upstream, "email", "alice@example.org");
     let app = app.restarted(client_choice(&upstream));
-    let (sid, secret) = (Sid::parse("1234"), ClientSecret::parse("monkeys_are_GREAT"));
-    let (sid, secret) = (sid.expect("a sid"), secret.expect("a secret"));
+    let (sid, secret) = pair("1234");
     let validation = app.threepid.validation();
-    let claim = |op_id: &str| {
-        let request = ClaimRequest {
-            purpose: Purpose::Register,
-            user_id: None,
-            op_id: op_id.to_owned(),
-            digest: [op_id.len().try_into().expect("short"); 32],
-            lease: Duration::from_mins(1),
-        };
-        validation.claim(&sid, &secret, request)
-    };
+    let claim = |op_id: &str| validation.claim(&sid, &secret, claim(op_id));
 
     let first = claim("a").await;
     let second = claim("bb").await;
@@ -427,7 +433,7 @@ async fn a_server_that_is_trusted_no_more_is_not_asked() {
 
     let answer = app.post(SUBMIT_PHONE, &shown("5678", "424242")).await;
 
-    assert_eq!(answer.errcode(), "M_SERVER_NOT_TRUSTED");
+    assert_eq!(answer.errcode(), "M_NO_VALID_SESSION");
     assert_eq!(upstream.requests().len(), asked);
 }
 

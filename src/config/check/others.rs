@@ -1,6 +1,6 @@
 //! What is wrong with `[identity_servers]` and `[outbound]`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use url::Host;
 
@@ -13,6 +13,9 @@ use crate::{
     validation::Validate,
 };
 
+/// The longest that a call may be waited for: a request stays reserved for it a little longer.
+const LONGEST_CALL: Duration = Duration::from_secs(50);
+
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     check_default_server(config, refuse);
     let has_files = !config.outbound.ca_files.0.is_empty();
@@ -21,6 +24,23 @@ pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         .flatten()
     {
         refuse("outbound.ca_files", reason);
+    }
+    let (call, request) = (config.outbound.timeout, config.server.request_timeout);
+    if call.0 * 2 > request.0 {
+        refuse(
+            "outbound.timeout",
+            format!(
+                "{call} is more than half of server.request_timeout, which is {request}; one request may need two \
+                 calls: shorten it, or lengthen that"
+            ),
+        );
+    }
+    if call.0 > LONGEST_CALL {
+        let most = LONGEST_CALL.as_secs();
+        refuse(
+            "outbound.timeout",
+            format!("{call} is too long to wait for anybody; write {most}s at most"),
+        );
     }
 }
 

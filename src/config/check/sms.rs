@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         Ok(_) => {}
     }
     for (key, rates) in [
+        ("sms.ceilings.per_source", &sms.ceilings.per_source.0),
         ("sms.ceilings.per_number", &sms.ceilings.per_number.0),
         (
             "sms.ceilings.per_calling_code",

@@ -65,7 +65,7 @@ pub(crate) fn done(app: &App, view: &View) -> Response {
         .next_link
         .as_ref()
         .filter(|_| listed)
-        .map(|link| link.with_sid(&view.session.sid.to_string()));
+        .map(|link| link.with_sid(&view.session.told_sid()));
     match target.and_then(|target| HeaderValue::try_from(target).ok()) {
         Some(target) => pages::see_other(target),
         None => done_page(app, view),
@@ -73,12 +73,10 @@ pub(crate) fn done(app: &App, view: &View) -> Response {
 }
 
 fn done_page(app: &App, view: &View) -> Response {
-    let next = view.next_link.as_ref().map(|link| {
-        (
-            link.destination(),
-            link.with_sid(&view.session.sid.to_string()),
-        )
-    });
+    let next = view
+        .next_link
+        .as_ref()
+        .map(|link| (link.destination(), link.with_sid(&view.session.told_sid())));
     pages::done(
         &app.name,
         &pages::Done {

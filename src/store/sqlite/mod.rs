@@ -1,9 +1,8 @@
 //! The store on SQLite: WAL, durable commits, one writer that groups them, readers beside it.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    path::{Path, PathBuf},
+    fs::OpenOptions,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,12 +10,13 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::time::Instant;
 
-use self::{readers::Readers, writer::Writer};
+use self::{lock::Lock, readers::Readers, writer::Writer};
 use super::StoreResult;
 
 mod buckets;
 mod check;
 mod contacts;
+mod lock;
 mod outbox;
 mod proxied;
 mod readers;
@@ -103,7 +103,7 @@ pub struct SqliteStore {
     /// When it was last checked whether we can write, and what was found.
     checked: Mutex<Option<(Instant, StoreResult<()>)>>,
     /// Released when the store is dropped, after the last write.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -116,7 +116,7 @@ impl SqliteStore {
         make_folder(path)?;
         // The lock comes first: a process that is refused has not touched the database.
         let lock = if role == Role::Server {
-            Some(lock(path)?)
+            Some(lock::lock(path)?)
         } else {
             None
         };
@@ -127,7 +127,7 @@ impl SqliteStore {
             migrate(path, &mut connection)?;
         } else if found < newest() {
             // A fresh or older database is brought up to date if no server holds it.
-            let _lock = self::lock(path).map_err(|_| OpenError::Older {
+            let _lock = lock::lock(path).map_err(|_| OpenError::Older {
                 path: path.display().to_string(),
             })?;
             migrate(path, &mut connection)?;
@@ -150,7 +150,7 @@ impl SqliteStore {
     /// [`OpenError`], whose text tells an operator what to do.
     pub fn migrate(path: &Path) -> Result<MigrationReport, OpenError> {
         make_folder(path)?;
-        let _lock = lock(path)?;
+        let _lock = lock::lock(path)?;
         make_file(path).map_err(|error| refused(path, &error))?;
         let mut connection = connect(path, false).map_err(|error| refused(path, &error))?;
         let applied = migrate(path, &mut connection)?;
@@ -289,45 +289,6 @@ fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
         )?;
     }
     Ok(connection)
-}
-
-/// The lock against a second server: held as long as the file is open, whatever becomes of the process.
-fn lock(database: &Path) -> Result<File, OpenError> {
-    let path = lock_path(database);
-    let mut file = private_options()
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| refused(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = if holder.is_empty() {
-                "another process".to_owned()
-            } else {
-                holder.trim().to_owned()
-            };
-            return Err(OpenError::Locked {
-                path: database.display().to_string(),
-                holder,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(refused(&path, &error)),
-    }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "process {}", std::process::id()));
-    written.map_err(|error| refused(&path, &error))?;
-    Ok(file)
-}
-
-fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
 }
 
 /// The newest schema that this program knows.

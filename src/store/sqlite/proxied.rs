@@ -1,9 +1,13 @@
 //! Sessions of identity servers, in SQLite.
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, named_params, params};
 
 use super::row::{self, SESSION};
-use crate::{clock::Timestamp, session::Session, store::NewProxied};
+use crate::{
+    clock::Timestamp,
+    session::Session,
+    store::{NewProxied, Remembered},
+};
 
 /// How many sessions of one pair are looked at: one for each purpose, and some that gave way.
 const MOST: u32 = 8;
@@ -25,28 +29,37 @@ pub(super) fn reserve(
     Ok(reserved > 0)
 }
 
-/// Gives a scope free.
-pub(super) fn free(connection: &Connection, scope: [u8; 16]) -> rusqlite::Result<()> {
+/// Gives a scope free that was reserved until `until`.
+pub(super) fn free(
+    connection: &Connection,
+    scope: [u8; 16],
+    until: Timestamp,
+) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("DELETE FROM asking WHERE scope = ?1")?
-        .execute([scope])?;
+        .prepare_cached("DELETE FROM asking WHERE scope = ?1 AND until = ?2")?
+        .execute(params![scope, until.0])?;
     Ok(())
 }
 
 /// The whole transaction after an identity server's answer.
-pub(super) fn remember(connection: &Connection, proxied: &NewProxied) -> rusqlite::Result<()> {
+pub(super) fn remember(
+    connection: &Connection,
+    proxied: &NewProxied,
+) -> rusqlite::Result<Remembered> {
+    if is_spent(connection, proxied)? {
+        return Ok(Remembered::Spent);
+    }
     let session = &proxied.session;
     let now = session.now;
-    // What is another session at the server, or over here, makes room.
+    // What is another session at the server, or ran out before it proved anything, makes room.
     connection
         .prepare_cached(
             "UPDATE session SET replaced_at = :now
              WHERE scope = :scope AND replaced_at IS NULL
-               AND (expires_at <= :now OR validated_at IS NOT NULL OR tries >= :tries OR server_sid IS NOT :server_sid)",
+               AND (server_sid IS NOT :server_sid OR (expires_at <= :now AND validated_at IS NULL))",
         )?
         .execute(named_params! {
-            ":scope": session.scope, ":now": now.0, ":tries": session.lifetimes.code_tries,
-            ":server_sid": proxied.server_sid,
+            ":scope": session.scope, ":now": now.0, ":server_sid": proxied.server_sid,
         })?;
     // The server decides how long its tokens live: here they live as long as the session.
     connection
@@ -60,8 +73,10 @@ pub(super) fn remember(connection: &Connection, proxied: &NewProxied) -> rusqlit
                      :server, :server_sid, :server_pair, :access_token)
              ON CONFLICT (scope) WHERE replaced_at IS NULL DO UPDATE SET
                  user_id = excluded.user_id, genuine = excluded.genuine,
+                 tries = iif(excluded.send_attempt > send_attempt, 0, tries),
                  send_attempt = max(send_attempt, excluded.send_attempt), next_link = excluded.next_link,
-                 access_token = excluded.access_token",
+                 access_token = excluded.access_token
+             WHERE validated_at IS NULL",
         )?
         .execute(named_params! {
             ":sid": session.sid.as_bytes(), ":scope": session.scope, ":key_id": session.key_id,
@@ -72,7 +87,29 @@ pub(super) fn remember(connection: &Connection, proxied: &NewProxied) -> rusqlit
             ":server": proxied.server, ":server_sid": proxied.server_sid, ":server_pair": proxied.server_pair,
             ":access_token": proxied.access_token,
         })?;
-    free(connection, session.scope)
+    connection
+        .prepare_cached("DELETE FROM asking WHERE scope = ?1")?
+        .execute([session.scope])?;
+    Ok(Remembered::Yes)
+}
+
+/// Whether the session has proved an address in another row than the one that would go on.
+fn is_spent(connection: &Connection, proxied: &NewProxied) -> rusqlite::Result<bool> {
+    let session = &proxied.session;
+    connection
+        .prepare_cached(
+            "SELECT count(*) FROM session
+             WHERE server_pair = :server_pair AND server = :server AND medium = :medium AND address = :address
+               AND validated_at IS NOT NULL AND NOT (scope = :scope AND replaced_at IS NULL)",
+        )?
+        .query_row(
+            named_params! {
+                ":server_pair": proxied.server_pair, ":server": proxied.server,
+                ":medium": session.threepid.medium().as_str(), ":address": session.threepid.address(),
+                ":scope": session.scope,
+            },
+            |row| Ok(row.get::<_, u32>(0)? > 0),
+        )
 }
 
 /// The sessions of these pairs, those that stand before those that gave way, the newest first.

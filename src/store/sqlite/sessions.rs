@@ -18,8 +18,8 @@ use crate::{
     secret::SessionId,
     session::Session,
     store::{
-        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Requested, Reservation,
-        Reserved, Sessions, StoreResult,
+        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Remembered, Requested,
+        Reservation, Reserved, Sessions, StoreResult,
     },
 };
 
@@ -74,17 +74,29 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn remove(&self, scope: [u8; 16]) -> StoreResult<()> {
-        self.write_one(move |connection| proxied::free(connection, scope))
+    async fn remove(&self, scope: [u8; 16], until: Timestamp) -> StoreResult<()> {
+        self.write_one(move |connection| proxied::free(connection, scope, until))
             .await
     }
 
-    async fn remember(&self, proxied: NewProxied) -> StoreResult<()> {
+    async fn remember(&self, proxied: NewProxied) -> StoreResult<Remembered> {
         self.writer
             .run(Size::Many, move |connection| {
                 proxied::remember(connection, &proxied).map(Verdict::Keep)
             })
             .await
+    }
+
+    async fn give_try_back(&self, sid: SessionId) -> StoreResult<()> {
+        self.write_one(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE session SET tries = tries - 1 WHERE sid = ?1 AND tries > 0",
+                )?
+                .execute([sid.as_bytes()])?;
+            Ok(())
+        })
+        .await
     }
 
     async fn find_proxied(&self, server_pairs: Vec<[u8; 16]>) -> StoreResult<Vec<Session>> {

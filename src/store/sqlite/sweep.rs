@@ -40,7 +40,8 @@ fn step(
 ) -> rusqlite::Result<(usize, Vec<u8>)> {
     connection
         .prepare_cached(
-            "UPDATE outbox SET due_at = ?1 WHERE finished_at IS NULL AND holder IS NULL AND due_at > ?2",
+            "UPDATE outbox SET due_at = ?1
+             WHERE medium IN ('email', 'msisdn') AND finished_at IS NULL AND holder IS NULL AND due_at > ?2",
         )?
         .execute([now.0, now.0.saturating_add(BEYOND_RETRIES)])?;
     let sessions = connection
