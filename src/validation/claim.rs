@@ -36,7 +36,8 @@ pub enum Claim {
 
 impl Validation {
     /// Whether the pair's address is proved for `wanted`, as a stage of user-interactive authentication asks
-    /// (Client-Server API, "Email-based (identity / homeserver)"). Changes nothing; cheap enough to be polled.
+    /// (Client-Server API, "Email-based (identity / homeserver)"). Cheap enough to be polled; but as long as an identity
+    /// server has no proof, each look is a call to it. What it says is remembered, else nothing changes.
     ///
     /// # Errors
     /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::ProofSpent`] once
