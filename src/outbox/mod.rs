@@ -2,6 +2,8 @@
 //!
 //! A message is sent twice only if the process dies between the next hop's acceptance and its record.
 
+mod ended;
+
 use std::{
     collections::HashSet,
     panic::AssertUnwindSafe,
@@ -28,11 +30,8 @@ use crate::{
     threepid::Medium,
     validation::{Contents, below},
 };
+use ended::{Ended, backoff};
 
-/// The first wait after a failure that may pass; it doubles with each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_mins(10);
 /// How often an idle worker looks for what has become due.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// The most messages that a worker takes at once, while deliveries are quick.
@@ -379,20 +378,6 @@ impl Drop for InHand {
     }
 }
 
-/// How one try ended.
-enum Ended {
-    Sent(String),
-    Later(String),
-    Failed(String),
-    GivenBack,
-}
-
-/// The wait after the `deliveries`-th failure: doubled each time, spread by `chance` from half to one and a half.
-fn backoff(deliveries: u32, chance: f64) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << deliveries.saturating_sub(1).min(10));
-    doubled.min(LONGEST_RETRY).mul_f64(0.5 + chance)
-}
-
 fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
     guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -401,18 +386,5 @@ async fn sleep_unless(stop: &CancellationToken, span: Duration) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(span) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_and_are_spread() {
-        assert_eq!(backoff(1, 0.5), Duration::from_secs(5));
-        assert_eq!(backoff(3, 0.5), Duration::from_secs(20));
-        assert_eq!(backoff(1, 0.0), Duration::from_millis(2500));
-        assert_eq!(backoff(99, 0.5), LONGEST_RETRY);
     }
 }
