@@ -765,7 +765,18 @@ fn sms_settings_that_can_not_work_are_refused() {
             "main.account is missing",
         ),
         ("url = 'https://a.example/{to}#{text}'", "#"),
-        ("url = 'https://a.example/{too}{text}'", "{to_plus}"),
+        (
+            "url = 'https://a.example/{hunter2}{text}'",
+            "main.url has a placeholder that is not known; write one of {to} {to_plus}",
+        ),
+        (
+            "url = 'https://a.example/{to}{text}'\nheaders = { X-Key = 'a{hunter2}' }",
+            "main.headers.X-Key has a placeholder that is not known; write one of {to}",
+        ),
+        (
+            "url = 'https://a.example/{to}{text}'\nform = { key = '{hunter2}' }",
+            "main.form.key has a placeholder that is not known",
+        ),
         ("url = 'https://a.example/{to}'", "no text"),
         ("url = 'https://a.example/{text}'", "no number"),
     ] {
