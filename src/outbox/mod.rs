@@ -1,6 +1,7 @@
 //! The outbox's workers: claim, write, deliver, record.
 //!
-//! A message is sent twice only if the process dies between the next hop's acceptance and its record.
+//! A mail is sent twice only if the process dies between the next hop's acceptance and its record; a text message also
+//! if a gateway took it and did not say so in time.
 
 mod ended;
 
@@ -255,11 +256,13 @@ impl Deliveries {
         let sending = self.courier.deliver(&queued.session.threepid, &message);
         let longest = self.courier.longest() + Duration::from_secs(5);
         let sent = tokio::time::timeout(longest, sending).await;
-        match sent.unwrap_or_else(|_| Err(DeliveryError::transient("timed out"))) {
-            Ok(outcome) => Ended::Sent(outcome),
-            Err(error) if error.transient => Ended::Later(error.outcome),
-            Err(error) => Ended::Failed(error.outcome),
-        }
+        let sent = sent.unwrap_or_else(|_| {
+            Err(match self.medium {
+                Medium::Email => DeliveryError::transient("timed out"),
+                Medium::Msisdn => DeliveryError::unsure("timed out"),
+            })
+        });
+        Ended::of(sent, queued.deliveries)
     }
 
     fn write(&self, queued: &Queued, now: Timestamp) -> Result<Message> {
