@@ -64,13 +64,15 @@ pub(super) fn run(
             Ok(())
         }
         Err(error) => {
-            let again = if error.transient {
+            let again = if error.unsure {
+                "See whether it arrives all the same."
+            } else if error.transient {
                 "It may pass: try again later."
             } else {
                 "It will not pass by itself."
             };
             Err(Failure::Told(format!(
-                "the message was not taken: {error}\n{again} \"threepid check\" greets each gateway step by step."
+                "no gateway says that it took the message: {error}\n{again} \"threepid check\" greets each gateway step by step."
             )))
         }
     }

@@ -46,6 +46,8 @@ impl fmt::Debug for Message {
 pub struct DeliveryError {
     /// Whether another try can succeed.
     pub transient: bool,
+    /// Whether the next hop may have the message nevertheless, so that another try may deliver it a second time.
+    pub unsure: bool,
     /// How it ended, redacted: `RCPT 550 5.1.1`, `connect: timed out`.
     pub outcome: String,
 }
@@ -56,6 +58,7 @@ impl DeliveryError {
     pub fn transient(outcome: impl Into<String>) -> Self {
         Self {
             transient: true,
+            unsure: false,
             outcome: outcome.into(),
         }
     }
@@ -65,7 +68,19 @@ impl DeliveryError {
     pub fn permanent(outcome: impl Into<String>) -> Self {
         Self {
             transient: false,
+            unsure: false,
             outcome: outcome.into(),
+        }
+    }
+
+    /// A failure after the message may have been handed over, which is added to the outcome. For next hops where each
+    /// message costs money or rings a phone: the outbox tries again at most once.
+    #[must_use]
+    pub fn unsure(outcome: impl fmt::Display) -> Self {
+        Self {
+            transient: true,
+            unsure: true,
+            outcome: format!("{outcome}, may have been sent"),
         }
     }
 }

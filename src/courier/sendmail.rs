@@ -101,6 +101,7 @@ fn outcome(status: ExitStatus) -> Result<String, DeliveryError> {
         Some(0) => Ok("sent: exit 0".to_owned()),
         Some(code) => Err(DeliveryError {
             transient: !PERMANENT.contains(&code),
+            unsure: false,
             outcome: format!("sendmail: exit {code}"),
         }),
         None => Err(DeliveryError::transient("sendmail: ended by a signal")),

@@ -326,6 +326,54 @@ async fn a_courier_that_panics_ends_no_worker() {
     assert!(background.stop(Duration::from_secs(5)).await);
 }
 
+/// A courier that never comes back.
+#[derive(Debug)]
+struct Lost;
+
+#[async_trait]
+impl Courier for Lost {
+    async fn deliver(&self, _: &Threepid, _: &Message) -> Result<String, DeliveryError> {
+        std::future::pending().await
+    }
+
+    async fn greet(&self) -> (Vec<String>, Result<(), DeliveryError>) {
+        (Vec::new(), Ok(()))
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+#[tokio::test]
+async fn a_courier_that_is_lost_is_sent_again_with_mails_and_once_with_a_text_message() {
+    for (path, body, ended) in [
+        (REGISTER, alice(1), ("queued", 3, "timed out")),
+        (
+            REGISTER_PHONE,
+            alices_phone(1),
+            ("failed", 2, "timed out, may have been sent"),
+        ),
+    ] {
+        let app = TestApp::with(|builder| {
+            let builder = builder.limits(limits::Settings::OFF);
+            builder.email(Arc::new(Lost)).sms(Arc::new(Lost))
+        });
+        app.post(path, &body).await;
+
+        tokio::time::pause();
+        for _ in 0..3 {
+            app.threepid.deliver_due().await.unwrap();
+            app.wait(Duration::from_mins(1));
+        }
+        tokio::time::resume();
+
+        let entry = newest(&app).await;
+        let outcome = entry.outcome.as_deref().unwrap_or_default();
+        assert_eq!((entry.state, entry.deliveries, outcome), ended);
+    }
+}
+
 #[tokio::test]
 async fn without_a_courier_nothing_is_taken_for_sent() {
     let app = TestApp::new();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use serde_json::json;
 use threepid::{
     courier::sms::{GatewaySettings, SmsCourier, SmsSettings},
@@ -18,23 +19,37 @@ use crate::support::{
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn courier(server: &SmsGateway) -> Arc<SmsCourier> {
-    let gateway = GatewaySettings {
-        name: "main".to_owned(),
+fn gateway(name: &str, server: &SmsGateway) -> GatewaySettings {
+    GatewaySettings {
+        name: name.to_owned(),
         url: Some(format!("{}/send", server.url())),
         json: Some(json!({ "to": "{to_plus}", "text": "{text}", "id": "{id}" })),
         timeout: Some(Duration::from_millis(500)),
         ..GatewaySettings::default()
-    };
+    }
+}
+
+fn vonage(name: &str, server: &SmsGateway) -> GatewaySettings {
+    GatewaySettings {
+        url: Some(server.url()),
+        username: Some("key".to_owned()),
+        password: Some(SecretString::from("hunter2")),
+        timeout: Some(Duration::from_millis(500)),
+        ..GatewaySettings::preset(name, "vonage")
+    }
+}
+
+fn courier(gateways: Vec<GatewaySettings>) -> Arc<SmsCourier> {
     let settings = SmsSettings {
-        gateways: vec![gateway],
+        gateways,
+        sender: Some("Example".to_owned()),
         ..SmsSettings::default()
     };
     Arc::new(SmsCourier::new(&settings).expect("settings that fit together"))
 }
 
 fn app(server: &SmsGateway, limits: limits::Settings, policy: policy::Settings) -> TestApp {
-    let courier = courier(server);
+    let courier = courier(vec![gateway("main", server)]);
     TestApp::with(|builder| builder.sms(courier).limits(limits).policy(policy))
 }
 
@@ -103,6 +118,58 @@ async fn a_gateway_that_fails_is_tried_again_with_the_same_message_at_no_further
     assert_eq!(app.post(REGISTER_PHONE, &alices_phone(3)).await.status, 429);
 }
 
+/// The outbox's entry after more tries than a message may get, at one gateway and a second behind it; how often each was
+/// asked.
+async fn tried_for_minutes(
+    answers: impl IntoIterator<Item = Answer>,
+    describe: fn(&str, &SmsGateway) -> GatewaySettings,
+) -> (OutboxEntry, usize, usize) {
+    let first = SmsGateway::start(answers).await;
+    let second = SmsGateway::start([Answer::Say(201, String::new())]).await;
+    let courier = courier(vec![describe("main", &first), gateway("second", &second)]);
+    let app = TestApp::with(|builder| builder.sms(courier).limits(limits::Settings::OFF));
+    app.post(REGISTER_PHONE, &alices_phone(1)).await;
+    for _ in 0..6 {
+        app.threepid.deliver_due().await.expect("the store answers");
+        app.wait(Duration::from_mins(1));
+    }
+    (
+        newest(&app).await,
+        first.asked().len(),
+        second.asked().len(),
+    )
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_have_sent_a_message_gets_it_once_more_and_no_other_gateway_does() {
+    let cut = || Answer::Say(200, "{\"messages\":[{\"sta".to_owned());
+    for (answer, describe, outcome) in [
+        (
+            Answer::Hang,
+            gateway as fn(&str, &SmsGateway) -> _,
+            "main: timed out",
+        ),
+        (Answer::HangUp, gateway, "main: request: network error"),
+        (cut(), vonage, "main: 200"),
+        (Answer::HangInBody(200), vonage, "main: 200"),
+    ] {
+        let (entry, first, second) = tried_for_minutes([answer], describe).await;
+
+        assert_eq!((first, second), (2, 0), "{outcome}");
+        let told = format!("{outcome}, may have been sent");
+        assert_eq!((entry.state, entry.outcome), ("failed", Some(told)));
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_the_second_time_has_sent_the_message() {
+    let answers = [Answer::Hang, Answer::Say(201, String::new())];
+
+    let (entry, first, second) = tried_for_minutes(answers, gateway).await;
+
+    assert_eq!((entry.state, first, second), ("sent", 2, 0));
+}
+
 #[tokio::test]
 async fn a_number_that_the_gateway_refuses_for_good_is_given_up() {
     let server = SmsGateway::start([Answer::Say(400, "no such number".to_owned())]).await;
@@ -127,7 +194,7 @@ async fn a_gateway_that_hangs_holds_up_no_mail() {
     let server = SmsGateway::start([Answer::Hang]).await;
     let app = TestApp::with(|builder| {
         builder
-            .sms(courier(&server))
+            .sms(courier(vec![gateway("main", &server)]))
             .limits(limits::Settings::OFF)
             .workers(1)
     });

@@ -100,6 +100,10 @@ fn transient(outcome: &str) -> Result<String, DeliveryError> {
     Err(DeliveryError::transient(outcome))
 }
 
+fn unsure(outcome: &str) -> Result<String, DeliveryError> {
+    Err(DeliveryError::unsure(outcome))
+}
+
 fn permanent(outcome: &str) -> Result<String, DeliveryError> {
     Err(DeliveryError::permanent(outcome))
 }
@@ -371,7 +375,7 @@ async fn sms_ovhcloud_tells_its_errors_inside_of_a_success() {
 }
 
 #[tokio::test]
-async fn sms_a_broken_gateway_of_any_vendor_is_tried_again() {
+async fn sms_a_gateway_of_any_vendor_that_tells_a_failure_is_tried_again() {
     for name in PRESETS {
         let elsewhere = SmsGateway::start([Answer::Say(201, "{}".to_owned())]).await;
         for (answer, ended) in [
@@ -383,7 +387,7 @@ async fn sms_a_broken_gateway_of_any_vendor_is_tried_again() {
             (Answer::Redirect(elsewhere.url()), "main: 307"),
             (Answer::HangInBody(503), "main: 503"),
             (Answer::Flood(500), "main: 500"),
-            (Answer::Hang, "main: timed out"),
+            (Answer::BreakOff(500, "{".to_owned()), "main: 500"),
         ] {
             assert_eq!(outcome(name, answer).await, transient(ended), "{name}");
         }
@@ -392,17 +396,32 @@ async fn sms_a_broken_gateway_of_any_vendor_is_tried_again() {
 }
 
 #[tokio::test]
+async fn sms_a_gateway_of_any_vendor_that_is_silent_may_have_sent_the_message() {
+    for name in PRESETS {
+        for (answer, ended) in [
+            (Answer::Hang, "main: timed out"),
+            (Answer::HangUp, "main: request: network error"),
+        ] {
+            assert_eq!(outcome(name, answer).await, unsure(ended), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn sms_a_success_without_its_json_counts_where_the_status_tells() {
     for answer in [
         Answer::Say(200, "<html>Welcome</html>".to_owned()),
         Answer::Say(200, String::new()),
+        Answer::Say(200, "{\"messages\":[{\"sta".to_owned()),
+        Answer::Say(200, "{}".to_owned()),
         Answer::HangInBody(200),
+        Answer::BreakOff(200, "{\"status\":".to_owned()),
         Answer::Flood(200),
     ] {
         for (name, ended) in [
             ("twilio", accepted("main: 200")),
-            ("vonage", transient("main: 200")),
-            ("ovhcloud", transient("main: 200")),
+            ("vonage", unsure("main: 200")),
+            ("ovhcloud", unsure("main: 200")),
         ] {
             assert_eq!(outcome(name, answer.clone()).await, ended, "{name}");
         }
@@ -412,7 +431,7 @@ async fn sms_a_success_without_its_json_counts_where_the_status_tells() {
 #[tokio::test]
 async fn sms_the_next_gateway_is_asked_until_one_takes_the_message() {
     let first = SmsGateway::start([Answer::Say(401, String::new())]).await;
-    let second = SmsGateway::start([Answer::Hang]).await;
+    let second = SmsGateway::start([Answer::Say(503, String::new())]).await;
     let third = SmsGateway::start([Answer::Say(201, String::new())]).await;
     let fourth = SmsGateway::start([Answer::Say(201, String::new())]).await;
     let courier = courier(vec![
@@ -427,10 +446,7 @@ async fn sms_the_next_gateway_is_asked_until_one_takes_the_message() {
 
     let outcome = deliver(&courier).await;
 
-    assert_eq!(
-        outcome,
-        accepted("first: 401; second: timed out; third: 201")
-    );
+    assert_eq!(outcome, accepted("first: 401; second: 503; third: 201"));
     for server in [&first, &second, &third] {
         assert_eq!(
             server.asked_once().json(),
@@ -442,6 +458,57 @@ async fn sms_the_next_gateway_is_asked_until_one_takes_the_message() {
         courier.longest(),
         TIMEOUT * 3 + SHORT + Duration::from_secs(1)
     );
+}
+
+#[tokio::test]
+async fn sms_a_gateway_that_may_have_sent_the_message_ends_the_search() {
+    for (answer, ended) in [
+        (Answer::Hang, "first: 503; second: timed out"),
+        (Answer::HangUp, "first: 503; second: request: network error"),
+    ] {
+        let first = SmsGateway::start([Answer::Say(503, String::new())]).await;
+        let second = SmsGateway::start([answer]).await;
+        let third = SmsGateway::start([Answer::Say(201, String::new())]).await;
+        let courier = courier(vec![
+            plain(&first, "first"),
+            GatewaySettings {
+                timeout: Some(SHORT),
+                ..plain(&second, "second")
+            },
+            plain(&third, "third"),
+        ]);
+
+        assert_eq!(deliver(&courier).await, unsure(ended));
+        assert_eq!(second.asked().len(), 1);
+        assert_eq!(third.asked().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn sms_a_gateway_that_can_not_be_reached_is_passed_over() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // It takes connections, and never says a word of TLS.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let last = SmsGateway::start([Answer::Say(201, String::new())]).await;
+    let at = |name: &str, url: String| GatewaySettings {
+        url: Some(url),
+        timeout: Some(SHORT),
+        ..plain(&last, name)
+    };
+    let gone = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let courier = courier(vec![
+        at("gone", gone),
+        at("nameless", "https://gateway.invalid/".to_owned()),
+        at("mute", format!("https://{}/", mute.local_addr().unwrap())),
+        plain(&last, "last"),
+    ]);
+
+    let outcome = deliver(&courier).await.unwrap();
+
+    assert!(outcome.starts_with("gone: connect: refused; nameless: connect: "));
+    assert!(outcome.ends_with("; mute: connect: timed out; last: 201"));
+    assert_eq!(last.asked().len(), 1);
 }
 
 #[tokio::test]
@@ -765,7 +832,18 @@ fn sms_settings_that_can_not_work_are_refused() {
             "main.account is missing",
         ),
         ("url = 'https://a.example/{to}#{text}'", "#"),
-        ("url = 'https://a.example/{too}{text}'", "{to_plus}"),
+        (
+            "url = 'https://a.example/{hunter2}{text}'",
+            "main.url has a placeholder that is not known; write one of {to} {to_plus}",
+        ),
+        (
+            "url = 'https://a.example/{to}{text}'\nheaders = { X-Key = 'a{hunter2}' }",
+            "main.headers.X-Key has a placeholder that is not known; write one of {to}",
+        ),
+        (
+            "url = 'https://a.example/{to}{text}'\nform = { key = '{hunter2}' }",
+            "main.form.key has a placeholder that is not known",
+        ),
         ("url = 'https://a.example/{to}'", "no text"),
         ("url = 'https://a.example/{text}'", "no number"),
     ] {

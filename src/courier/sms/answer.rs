@@ -70,11 +70,36 @@ impl Answers {
         });
         match ruled {
             Some(rule) => rule.means,
-            None if self.again.has(status) => Means::Again,
-            None if self.accepted.has(status) => Means::Accepted,
-            None if self.never.has(status) => Means::Never,
-            None => Means::Again,
+            None => match self.judge_status(status) {
+                Means::Again | Means::Never if self.lacks_its_word(status, body) => Means::Unsure,
+                means => means,
+            },
         }
+    }
+
+    fn judge_status(&self, status: u16) -> Means {
+        if self.again.has(status) {
+            Means::Again
+        } else if self.accepted.has(status) {
+            Means::Accepted
+        } else if self.never.has(status) {
+            Means::Never
+        } else {
+            Means::Again
+        }
+    }
+
+    /// Whether the gateway tells by JSON what it takes, and a success came without: cut, late, too long, or with
+    /// nothing in it that is looked at.
+    fn lacks_its_word(&self, status: u16, body: Option<&Value>) -> bool {
+        let tells_by_json = self.rules.iter().any(|rule| rule.means == Means::Accepted);
+        let mut pointers = self
+            .rules
+            .iter()
+            .map(|rule| &rule.pointer)
+            .chain(&self.code);
+        let is_told = |pointer: &String| body.is_some_and(|body| text_at(body, pointer).is_some());
+        (200..300).contains(&status) && tells_by_json && !pointers.any(is_told)
     }
 
     /// The vendor's own code for the error, if it is one word that gives nothing away.
@@ -237,12 +262,51 @@ mod tests {
             (400, json!(true), Means::Again),
             (200, json!("6"), Means::Never),
             (200, json!("7"), Means::Again),
+            (503, json!(null), Means::Again),
             (400, json!("7"), Means::Never),
             (400, json!(["1"]), Means::Never),
-            (200, json!(null), Means::Again),
+            (200, json!(null), Means::Unsure),
         ] {
             let body = json!({"messages": [{"status": code}]});
             assert_eq!(answers.judge(status, Some(&body)), means, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_success_without_the_json_that_decides_is_unsure() {
+        let gateway = |accepted: Option<&[&str]>, again: &[&str], means| {
+            answers(&GatewaySettings {
+                accepted: accepted.map(list),
+                again: Some(list(again)),
+                answer: vec![AnswerRule {
+                    pointer: "/status".to_owned(),
+                    equals: list(&["ok"]),
+                    means,
+                }],
+                code: Some("/error".to_owned()),
+                ..GatewaySettings::default()
+            })
+        };
+        let (error, nothing) = (json!({"error": 5}), json!({}));
+        let by_json = gateway(Some(&[]), &[], Means::Accepted);
+        for (status, body, means) in [
+            (200, None, Means::Unsure),
+            (204, None, Means::Unsure),
+            (200, Some(&nothing), Means::Unsure),
+            (200, Some(&error), Means::Again),
+            (503, None, Means::Again),
+            (302, None, Means::Again),
+            (400, None, Means::Never),
+        ] {
+            assert_eq!(by_json.judge(status, body), means, "{status} {body:?}");
+        }
+        for (gateway, means) in [
+            (gateway(None, &["2xx"], Means::Accepted), Means::Unsure),
+            (gateway(None, &[], Means::Accepted), Means::Accepted),
+            (gateway(None, &[], Means::Never), Means::Accepted),
+            (gateway(Some(&["201"]), &[], Means::Never), Means::Again),
+        ] {
+            assert_eq!(gateway.judge(200, None), means, "{gateway:?}");
         }
     }
 

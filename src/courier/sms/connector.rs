@@ -173,19 +173,27 @@ impl Gateway {
     }
 
     async fn ask(&self, sms: Sms<'_>) -> (Means, String) {
-        let again = |outcome: &str| (Means::Again, outcome.to_owned());
         let Some(request) = self.request(sms) else {
-            return again("request: not possible with these values");
+            let outcome = "request: not possible with these values";
+            return (Means::Again, outcome.to_owned());
         };
         let deadline = Instant::now() + self.timeout;
         let response = match timeout_at(deadline, self.client.execute(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return (Means::Again, network::told(&error.without_url())),
-            Err(_) => return again("timed out"),
+            Ok(Err(error)) => {
+                let means = if error.is_connect() {
+                    Means::Again
+                } else {
+                    Means::Unsure
+                };
+                return (means, network::told(&error.without_url()));
+            }
+            // Connecting would have timed out before: the gateway may have the request.
+            Err(_) => return (Means::Unsure, "timed out".to_owned()),
         };
         let status = response.status().as_u16();
         // A gateway that has told its status may have taken the message, so that a body that does not come, or is no
-        // JSON, must not by itself lead to another try.
+        // JSON, must not by itself lead to another gateway.
         let body = timeout_at(deadline, read(response)).await.unwrap_or(None);
         let means = self.answers.judge(status, body.as_ref());
         let outcome = match self.answers.code(body.as_ref()) {

@@ -46,7 +46,7 @@ impl SmsSettings {
     }
 }
 
-/// Hands short messages to the first gateway that takes them. Only the plain text of a message is sent.
+/// Hands short messages to the first gateway that takes them, or may have. Only the plain text of a message is sent.
 #[derive(Debug)]
 pub struct SmsCourier {
     gateways: Vec<Gateway>,
@@ -105,6 +105,8 @@ impl Courier for SmsCourier {
             match tried.means {
                 Means::Accepted => return Ok(outcomes.join("; ")),
                 Means::Never => return Err(DeliveryError::permanent(outcomes.join("; "))),
+                // Another gateway might send a second message, which costs again and rings again.
+                Means::Unsure => return Err(DeliveryError::unsure(outcomes.join("; "))),
                 Means::Again => {}
             }
         }

@@ -21,7 +21,7 @@ use tokio_rustls::{
 };
 use url::{Host, Url};
 
-/// How long it takes at most to connect, where the whole may take longer.
+/// How long it takes at most to connect, TLS included, where the whole may take at least twice as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next message: less than most servers wait before they hang up.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
@@ -80,7 +80,8 @@ impl Way {
             .redirect(Policy::none())
             .no_proxy()
             .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT.min(self.limit))
+            // Well before the whole: what takes too long after this has a connection, and may have been sent.
+            .connect_timeout(CONNECT_TIMEOUT.min(self.limit / 2))
             .pool_idle_timeout(KEPT_IDLE)
             .user_agent("threepid")
             .build()

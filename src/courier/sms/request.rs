@@ -207,12 +207,12 @@ fn body(settings: &GatewaySettings, at: &str) -> Result<Body, String> {
             .map_err(|why| format!("{at}.json {why}")),
         (None, Some(form)) => {
             let pair = |(key, value): (&String, &String)| {
-                Ok((Template::parse(key)?, Template::parse(value)?))
+                let read =
+                    |text| Template::parse(text).map_err(|why| format!("{at}.form.{key} {why}"));
+                Ok((read(key)?, read(value)?))
             };
             let pairs: Result<_, String> = form.iter().map(pair).collect();
-            pairs
-                .map(Body::Form)
-                .map_err(|why| format!("{at}.form {why}"))
+            pairs.map(Body::Form)
         }
     }
 }

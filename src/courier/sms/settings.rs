@@ -64,7 +64,8 @@ pub struct GatewaySettings {
     pub answer: Vec<AnswerRule>,
     /// A JSON pointer to the vendor's code of the error, told in the outcome if it is one word without a number in it.
     pub code: Option<String>,
-    /// How long one try takes at most, all in all; 10 seconds unless said otherwise.
+    /// How long one try takes at most, all in all; 10 seconds unless said otherwise. Half of it
+    /// may go into connecting, and never more than five seconds.
     #[serde(with = "span")]
     pub timeout: Option<Duration>,
     /// PEM files with CA certificates that are trusted besides the platform's.
@@ -171,8 +172,10 @@ pub struct AnswerRule {
 pub enum Means {
     /// The gateway has taken the message.
     Accepted,
-    /// Another try, or another gateway, may succeed.
+    /// The gateway has not taken the message; another try, or another gateway, may succeed.
     Again,
+    /// The gateway may have taken the message: no other gateway is asked, and it is tried at most once more.
+    Unsure,
     /// The number or the text is refused for good.
     Never,
 }
@@ -184,9 +187,10 @@ impl TryFrom<String> for Means {
         match text.as_str() {
             "accepted" => Ok(Self::Accepted),
             "again" => Ok(Self::Again),
+            "unsure" => Ok(Self::Unsure),
             "never" => Ok(Self::Never),
             _ => Err(format!(
-                "{text:?} is no meaning; write \"accepted\", \"again\" or \"never\""
+                "{text:?} is no meaning; write \"accepted\", \"again\", \"unsure\" or \"never\""
             )),
         }
     }

@@ -92,7 +92,8 @@ impl Template {
     /// Reads a text; `{{` and `}}` stand for braces.
     ///
     /// # Errors
-    /// Which placeholder is not known, or which brace stands alone, and what to write.
+    /// That a placeholder is not known, or a brace stands alone, and what to write. Quotes nothing: the text may hold
+    /// a secret.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut plain = String::new();
@@ -152,10 +153,12 @@ impl Template {
 fn placeholder(name: &str) -> Result<Placeholder, String> {
     let known = NAMES.iter().find(|(known, _)| *known == name);
     known.map(|(_, placeholder)| *placeholder).ok_or_else(|| {
-        let names: Vec<_> = NAMES.iter().map(|(name, _)| format!("{{{name}}}")).collect();
+        let names: Vec<_> = NAMES
+            .iter()
+            .map(|(name, _)| format!("{{{name}}}"))
+            .collect();
         format!(
-            "has the placeholder {{{}}}, which is not known; write one of {}, or {{{{ and }}}} for braces",
-            name.escape_debug(),
+            "has a placeholder that is not known; write one of {}, or {{{{ and }}}} for braces",
             names.join(" ")
         )
     })
@@ -265,9 +268,10 @@ mod tests {
     #[test]
     fn what_is_no_template_is_refused() {
         for (template, why) in [
-            ("{too}", "{too}"),
-            ("{}", "{}"),
+            ("{too}", "not known"),
+            ("{}", "not known"),
             ("{To}", "{to_plus}"),
+            ("{hunter2}", "{{ and }}"),
             ("{ to }", "not known"),
             ("{to", "other half"),
             ("to}", "other half"),
@@ -275,6 +279,7 @@ mod tests {
         ] {
             let refusal = Template::parse(template).unwrap_err();
             assert!(refusal.contains(why), "{template}: {refusal}");
+            assert!(!refusal.contains("hunter2"), "{refusal}");
         }
         assert!(JsonTemplate::parse(&json!({"a": [{"b": "{nobody}"}]})).is_err());
     }

@@ -183,6 +183,7 @@ impl From<Failure> for DeliveryError {
         };
         Self {
             transient: !failure.is_permanent(),
+            unsure: false,
             outcome,
         }
     }

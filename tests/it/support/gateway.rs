@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    convert::Infallible,
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, Method, Response},
     serve::Listener,
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -37,8 +37,12 @@ pub(crate) enum Answer {
     Redirect(String),
     /// Never answers.
     Hang,
+    /// Ends the connection instead of an answer.
+    HangUp,
     /// Answers the status, and never ends its body.
     HangInBody(u16),
+    /// Answers the status and the beginning of a body, and ends the connection.
+    BreakOff(u16, String),
     /// Answers the status, and more than anybody wants to read.
     Flood(u16),
 }
@@ -62,12 +66,23 @@ impl Answer {
                 .body(Body::empty())
                 .expect("the script has a location"),
             Self::Hang => build(200, Body::empty()),
+            // Nothing but the task of the connection ends, and no report is printed.
+            Self::HangUp => std::panic::resume_unwind(Box::new("hangs up")),
             Self::HangInBody(status) => {
                 build(status, Body::from_stream(stream::pending::<Chunk>()))
             }
+            Self::BreakOff(status, begin) => {
+                let begin = stream::iter([Ok(Bytes::from(begin))]);
+                let end = stream::once(async {
+                    // What was said before is sent meanwhile.
+                    tokio::task::yield_now().await;
+                    Err(io::Error::from(io::ErrorKind::ConnectionReset))
+                });
+                build(status, Body::from_stream(begin.chain(end)))
+            }
             Self::Flood(status) => {
                 let chunk = Bytes::from(vec![b' '; 64 * 1024]);
-                let chunks = std::iter::repeat_n(Ok(chunk), FLOOD);
+                let chunks = std::iter::repeat_n(chunk, FLOOD).map(Ok);
                 build(
                     status,
                     Body::from_stream(stream::iter::<Vec<Chunk>>(chunks.collect())),
@@ -77,7 +92,7 @@ impl Answer {
     }
 }
 
-type Chunk = Result<Bytes, Infallible>;
+type Chunk = io::Result<Bytes>;
 
 /// A request that the gateway was sent.
 #[derive(Clone, Debug)]
@@ -224,7 +239,7 @@ impl Listener for TlsListener {
         }
     }
 
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+    fn local_addr(&self) -> io::Result<Self::Addr> {
         self.listener.local_addr()
     }
 }

@@ -1,6 +1,9 @@
 //! The outbox's workers: claim, write, deliver, record.
 //!
-//! A message is sent twice only if the process dies between the next hop's acceptance and its record.
+//! A mail is sent twice only if the process dies between the next hop's acceptance and its record; a text message also
+//! if a gateway took it and did not say so in time.
+
+mod ended;
 
 use std::{
     collections::HashSet,
@@ -28,11 +31,8 @@ use crate::{
     threepid::Medium,
     validation::{Contents, below},
 };
+use ended::{Ended, backoff};
 
-/// The first wait after a failure that may pass; it doubles with each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_mins(10);
 /// How often an idle worker looks for what has become due.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// The most messages that a worker takes at once, while deliveries are quick.
@@ -256,11 +256,13 @@ impl Deliveries {
         let sending = self.courier.deliver(&queued.session.threepid, &message);
         let longest = self.courier.longest() + Duration::from_secs(5);
         let sent = tokio::time::timeout(longest, sending).await;
-        match sent.unwrap_or_else(|_| Err(DeliveryError::transient("timed out"))) {
-            Ok(outcome) => Ended::Sent(outcome),
-            Err(error) if error.transient => Ended::Later(error.outcome),
-            Err(error) => Ended::Failed(error.outcome),
-        }
+        let sent = sent.unwrap_or_else(|_| {
+            Err(match self.medium {
+                Medium::Email => DeliveryError::transient("timed out"),
+                Medium::Msisdn => DeliveryError::unsure("timed out"),
+            })
+        });
+        Ended::of(sent, queued.deliveries)
     }
 
     fn write(&self, queued: &Queued, now: Timestamp) -> Result<Message> {
@@ -379,20 +381,6 @@ impl Drop for InHand {
     }
 }
 
-/// How one try ended.
-enum Ended {
-    Sent(String),
-    Later(String),
-    Failed(String),
-    GivenBack,
-}
-
-/// The wait after the `deliveries`-th failure: doubled each time, spread by `chance` from half to one and a half.
-fn backoff(deliveries: u32, chance: f64) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << deliveries.saturating_sub(1).min(10));
-    doubled.min(LONGEST_RETRY).mul_f64(0.5 + chance)
-}
-
 fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
     guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -401,18 +389,5 @@ async fn sleep_unless(stop: &CancellationToken, span: Duration) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(span) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_and_are_spread() {
-        assert_eq!(backoff(1, 0.5), Duration::from_secs(5));
-        assert_eq!(backoff(3, 0.5), Duration::from_secs(20));
-        assert_eq!(backoff(1, 0.0), Duration::from_millis(2500));
-        assert_eq!(backoff(99, 0.5), LONGEST_RETRY);
     }
 }
