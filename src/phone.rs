@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 const LONGEST: usize = 64;
 /// The most digits of a number with its calling code (ITU-T E.164, section 6).
 const MOST_DIGITS: usize = 15;
+/// The most digits of a calling code (ITU-T E.164, section 6.2.1).
+const LONGEST_CALLING_CODE: usize = 3;
+/// The fewest digits that may follow the calling code, for the parser.
+const LEAST_NATIONAL: usize = 2;
 /// What begins a number that is written as E.164 has it: a plus sign, or that of East Asian keyboards.
 const PLUS: [char; 2] = ['+', '＋'];
 /// Countries of ISO 3166-1 in which nobody has telephones of that country's own: numbers from there need a `+`.
@@ -128,7 +132,9 @@ pub(crate) fn canonical(country: &str, typed: &str) -> Result<String> {
     })?;
     let digits = e164(&number);
     // A prefix for calls inside the country, dialled twice, is stripped once: one phone would have two canonical forms.
-    if !is_possible(&number) || digits.len() > MOST_DIGITS || parse(&digits) != Some(number) {
+    let is_read_alike =
+        || typed.strip_prefix('+') == Some(&digits) || parse(&digits).as_ref() == Some(&number);
+    if !is_possible(&number) || digits.len() > MOST_DIGITS || !is_read_alike() {
         return Err(Error::InvalidAddress(
             "no phone number of that country has these digits",
         ));
@@ -138,7 +144,7 @@ pub(crate) fn canonical(country: &str, typed: &str) -> Result<String> {
 
 /// What a canonical number tells.
 pub(crate) fn facts(digits: &str) -> Facts {
-    let Some(number) = parse(digits) else {
+    let Some(number) = take_apart(digits) else {
         return Facts {
             calling_code: 0,
             country: None,
@@ -166,7 +172,8 @@ pub(crate) fn facts(digits: &str) -> Facts {
 
 /// The calling code of a canonical number, without `+`, which is quicker to tell than all its facts.
 pub(crate) fn calling_code(digits: &str) -> Option<u16> {
-    u16::try_from(parse(digits)?.country_code).ok()
+    let (code, _) = split(digits)?;
+    Some(code)
 }
 
 /// Whether numbers may begin with this calling code.
@@ -174,6 +181,37 @@ pub(crate) fn is_calling_code(code: u16) -> bool {
     PHONE_NUMBER_UTIL
         .get_supported_calling_codes()
         .any(|known| known == i32::from(code))
+}
+
+/// A canonical number as the parser would read it, without the expressions by which it looks for extensions and the like.
+fn take_apart(digits: &str) -> Option<PhoneNumber> {
+    let (code, national) = split(digits)?;
+    let national_number = national.parse().ok()?;
+    // The zeros that a number would lose; one that is zero altogether keeps its last.
+    let most = national.len() - 1;
+    let zeros = national.bytes().take(most).take_while(|byte| *byte == b'0');
+    let zeros = i32::try_from(zeros.count()).ok()?;
+    Some(PhoneNumber {
+        country_code: i32::from(code),
+        national_number,
+        italian_leading_zero: (zeros > 0).then_some(true),
+        number_of_leading_zeros: (zeros > 1).then_some(zeros),
+        ..PhoneNumber::default()
+    })
+}
+
+/// Calling code and the rest of a canonical number. No calling code begins another one.
+fn split(digits: &str) -> Option<(u16, &str)> {
+    if digits.starts_with('0') || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    (1..=LONGEST_CALLING_CODE).find_map(|length| {
+        let (code, national) = digits.split_at_checked(length)?;
+        let code = code.parse().ok().filter(|code| is_calling_code(*code))?;
+        (LEAST_NATIONAL..=MOST_DIGITS)
+            .contains(&national.len())
+            .then_some((code, national))
+    })
 }
 
 fn parse(digits: &str) -> Option<PhoneNumber> {
@@ -521,6 +559,34 @@ mod tests {
             assert_eq!(facts(digits), expected);
             assert_eq!(calling_code(digits), Some(code));
         }
+    }
+
+    #[test]
+    fn what_is_canonical_is_taken_apart_as_the_parser_does() {
+        let mut numbers = 0;
+        for region in PHONE_NUMBER_UTIL.get_supported_regions() {
+            for kind in [
+                PhoneNumberType::FixedLine,
+                PhoneNumberType::Mobile,
+                PhoneNumberType::TollFree,
+                PhoneNumberType::PremiumRate,
+                PhoneNumberType::PersonalNumber,
+                PhoneNumberType::VoiceMail,
+            ] {
+                let example =
+                    PHONE_NUMBER_UTIL.get_example_number_for_type_and_region(region, kind);
+                let typed = example.map(|number| format!("+{}", e164(&number)));
+                let Ok(digits) = canonical("US", &typed.unwrap_or_default()) else {
+                    continue;
+                };
+                assert_eq!(take_apart(&digits), parse(&digits), "{digits}");
+                numbers += 1;
+            }
+        }
+        for (_, _, digits) in TYPED {
+            assert_eq!(take_apart(digits), parse(digits), "{digits}");
+        }
+        assert!(numbers > 800, "{numbers}");
     }
 
     #[test]

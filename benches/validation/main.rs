@@ -12,6 +12,7 @@
 use std::path::Path;
 
 mod commits;
+mod figure;
 mod fill;
 mod floor;
 mod load;

@@ -11,8 +11,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    BECOME, CHECK, FEW, Failure, Plan, REQUEST, SUBMIT, fill,
-    load::{self, Outcome, count, post},
+    BECOME, CHECK, FEW, Failure, Plan, REQUEST, SUBMIT,
+    figure::Figure,
+    fill,
+    load::{self, Outcome, post},
     relay::{self, Manner},
     server::{self, Server},
     sessions::{Mailbox, Session},
@@ -53,15 +55,6 @@ pub(crate) enum Operation {
     Link,
     Code,
     Check,
-}
-
-/// One load, in numbers.
-#[derive(Clone, Copy)]
-pub(crate) struct Figure {
-    pub(crate) rate: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) cpu_us: f64,
 }
 
 /// A process, in numbers.
@@ -348,12 +341,7 @@ impl Bench<'_> {
         outcome: &Outcome,
         cpu: Duration,
     ) {
-        let figure = Figure {
-            rate: outcome.rate(),
-            p50_ms: outcome.latency_ms(0.5),
-            p99_ms: outcome.latency_ms(0.99),
-            cpu_us: cpu.as_secs_f64() * 1e6 / count(outcome.count()),
-        };
+        let figure = Figure::new(outcome, cpu);
         let key = (operation, concurrency, subject);
         self.measured.figures.entry(key).or_default().push(figure);
     }

@@ -1,10 +1,9 @@
 //! The figures as Markdown.
 
-use std::fs;
-
 use crate::{
     FEW, Plan,
-    measure::{Figure, Measured, Operation, RELAY_DELAY, Subject, Vitals},
+    figure::{Figure, machine, median, met},
+    measure::{Measured, Operation, RELAY_DELAY, Subject, Vitals},
 };
 
 /// The aims; see `docs/performance.md`.
@@ -37,15 +36,10 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn head(&self) {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
         println!("`{}`\n", self.plan.command);
         println!(
-            "{cores} cores ({}), {:.0} GiB of memory, loader and servers on the same machine; median of {} runs in turns.\n",
-            line("/proc/cpuinfo", "model name").unwrap_or("unknown".to_owned()),
-            line("/proc/meminfo", "MemTotal")
-                .and_then(|total| total.trim_end_matches(" kB").parse::<f64>().ok())
-                .unwrap_or(0.0)
-                / f64::from(1 << 20),
+            "{}, loader and servers on the same machine; median of {} runs in turns.\n",
+            machine(),
             self.plan.runs
         );
     }
@@ -199,30 +193,6 @@ impl Report<'_> {
             .measured
             .figures
             .get(&(operation, concurrency, subject))?;
-        let of = |field: fn(&Figure) -> f64| median(runs.iter().map(field));
-        Some(Figure {
-            rate: of(|figure| figure.rate),
-            p50_ms: of(|figure| figure.p50_ms),
-            p99_ms: of(|figure| figure.p99_ms),
-            cpu_us: of(|figure| figure.cpu_us),
-        })
+        Some(Figure::median(runs))
     }
-}
-
-fn met(value: f64, limit: f64) -> String {
-    let word = if value <= limit { "met" } else { "**missed**" };
-    format!("{value:.2} {word}")
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The value of the first line of `file` that begins with `name`.
-fn line(file: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }

@@ -23,7 +23,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next call.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// How many connections to one host are kept.
-const MOST_IDLE: usize = 4;
+const MOST_IDLE: usize = 32;
 /// The largest answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
 /// The longest cause, in characters: parts of it may come from the server's certificate.
