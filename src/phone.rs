@@ -95,9 +95,6 @@ impl NumberType {
 pub(crate) struct Facts {
     /// The country's calling code, without `+`: 44. 0 if there is none.
     pub(crate) calling_code: u16,
-    /// The country that the number belongs to, as two upper-case letters; where several share a calling code, the
-    /// digits decide. `None` for networks of no country, and for digits that are given to nobody there.
-    pub(crate) country: Option<String>,
     /// What kind of number it is.
     pub(crate) kind: NumberType,
     /// The number as people write it: `+44 7700 900001`.
@@ -147,18 +144,13 @@ pub(crate) fn facts(digits: &str) -> Facts {
     let Some(number) = take_apart(digits) else {
         return Facts {
             calling_code: 0,
-            country: None,
             kind: NumberType::Unknown,
             international: format!("+{digits}"),
         };
     };
     let calling_code = u16::try_from(number.country_code).unwrap_or(0);
-    let region = number.get_region_code();
     Facts {
         calling_code,
-        country: region
-            .filter(|region| *region != Region::World)
-            .map(|region| region.to_string()),
         kind: if BEYOND_COUNTRIES.contains(&calling_code) {
             NumberType::Satellite
         } else {
@@ -168,6 +160,15 @@ pub(crate) fn facts(digits: &str) -> Facts {
             .format_as(PhoneNumberFormat::International)
             .into_owned(),
     }
+}
+
+/// The country that a canonical number belongs to, as two upper-case letters; where several share a calling code, the
+/// digits decide. `None` for networks of no country, and for digits that are given to nobody there.
+pub(crate) fn country(digits: &str) -> Option<String> {
+    let region = take_apart(digits)?.get_region_code();
+    region
+        .filter(|region| *region != Region::World)
+        .map(|region| region.to_string())
 }
 
 /// The calling code of a canonical number, without `+`, which is quicker to tell than all its facts.
@@ -549,15 +550,15 @@ mod tests {
 
     #[test]
     fn digits_tell_the_kind_the_country_and_how_to_write_it() {
-        for (digits, code, country, kind, written) in TOLD {
+        for (digits, code, its_country, kind, written) in TOLD {
             let expected = Facts {
                 calling_code: code,
-                country: (!country.is_empty()).then(|| country.to_owned()),
                 kind,
                 international: written.to_owned(),
             };
             assert_eq!(facts(digits), expected);
             assert_eq!(calling_code(digits), Some(code));
+            assert_eq!(country(digits).unwrap_or_default(), its_country);
         }
     }
 

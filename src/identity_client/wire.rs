@@ -49,9 +49,7 @@ impl<'a> From<TokenRequest<'a>> for RequestToken<'a> {
             },
             Medium::Msisdn => Self::Msisdn {
                 client_secret,
-                country: phone::facts(address)
-                    .country
-                    .map_or(Cow::Borrowed(ANY_COUNTRY), Cow::Owned),
+                country: phone::country(address).map_or(Cow::Borrowed(ANY_COUNTRY), Cow::Owned),
                 phone_number: format!("+{address}"),
                 send_attempt: request.send_attempt,
                 next_link: request.next_link,

@@ -55,10 +55,10 @@ impl Senders {
 
     /// The sender for a number, given by its digits; nothing if none is set.
     pub(super) fn of(&self, digits: &str) -> &str {
-        let facts = phone::facts(digits);
-        let country = facts.country.and_then(|code| self.by_country.get(&code));
-        country
-            .or_else(|| self.by_calling_code.get(&facts.calling_code))
+        let country = || self.by_country.get(&phone::country(digits)?);
+        let calling_code = || self.by_calling_code.get(&phone::calling_code(digits)?);
+        country()
+            .or_else(calling_code)
             .or(self.usual.as_ref())
             .map_or("", String::as_str)
     }
