@@ -74,6 +74,7 @@ pub(crate) fn threepid(
     let mut command = server::threepid(data, "capture", address)?;
     command
         .env("THREEPID__SMS__TRANSPORT", "capture")
+        .env("THREEPID__SMS__CEILINGS__PER_SOURCE", "off")
         .env("THREEPID__SMS__CEILINGS__PER_CALLING_CODE", "off")
         .env("THREEPID__SMS__CEILINGS__TOTAL", "off")
         .env("THREEPID__EMAIL__VALIDATE", "client-choice")
