@@ -32,8 +32,15 @@ pub(super) async fn worded(
         return response;
     };
     let (status, errcode) = error.wire(dialect);
-    if let Some(cause) = error.cause() {
-        tracing::error!(status = status.as_u16(), cause, "a request failed");
+    match (&error, error.cause()) {
+        // No fault of ours: under load there may be many.
+        (Error::UpstreamFailed(_) | Error::UpstreamTimeout(_), Some(cause)) => {
+            tracing::warn!(status = status.as_u16(), cause, "an identity server failed");
+        }
+        (_, Some(cause)) => {
+            tracing::error!(status = status.as_u16(), cause, "a request failed");
+        }
+        (_, None) => {}
     }
     let mut worded = match dialect {
         Dialect::Client | Dialect::Identity => as_json(&error, status, errcode),

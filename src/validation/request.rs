@@ -201,13 +201,20 @@ impl Validation {
             &request.threepid,
             &request.client_secret,
         );
-        let rate = self.settings.limits.per_address;
-        let mut buckets = vec![self.address_bucket(b'm', &request.threepid, rate)];
         // What an identity server sends for an account of its own costs us nothing; for ours, it does.
         let is_ours = !matches!(destination, Some(Destination::Server(_, Some(_))));
-        if let Some(facts) = facts.as_ref().filter(|_| is_ours) {
-            let number = request.threepid.address();
-            buckets.extend(self.ceilings(number, facts.calling_code, request.source));
+        let mut buckets = match facts.as_ref().filter(|_| is_ours) {
+            Some(facts) => {
+                let number = request.threepid.address();
+                self.ceilings(number, facts.calling_code, request.source)
+            }
+            None => Vec::new(),
+        };
+        // A ceiling per number says the same in other words.
+        let is_counted = !buckets.is_empty() && !self.settings.limits.sms.per_number.is_empty();
+        if !is_counted {
+            let rate = self.settings.limits.per_address;
+            buckets.push(self.address_bucket(b'm', &request.threepid, rate));
         }
         let scope = match destination {
             Some(Destination::Server(server, _)) => proof::server_scope(key, scope, server),
