@@ -185,10 +185,8 @@ impl Validation {
         }
         submitted.map_err(|error| account.told(error))?;
         // Fetched while the server is there. If that fails, it is asked again when the proof is wanted.
-        match self.fetch_proof(&session, proxied, client_secret).await {
-            Ok(session) => Ok(session),
-            Err(_) => Ok(session),
-        }
+        let fetched = self.fetch_proof(&session, proxied, client_secret).await;
+        Ok(fetched.unwrap_or(session))
     }
 
     /// Counts a try; `false` if there is none left, or none needed.

@@ -10,6 +10,7 @@ mod aiosmtpd;
 mod beside;
 mod browser;
 mod crash;
+mod crash_sms;
 mod curl;
 mod disk;
 mod examples;

@@ -1,6 +1,12 @@
 //! What the tests share: the real program, and small peers for it.
 
+#[path = "../../it/support/certificates.rs"]
+#[expect(dead_code, reason = "the other tests need the rest of it")]
+pub(crate) mod certificates;
 pub(crate) mod elsewhere;
+#[path = "../../it/support/gateway.rs"]
+#[expect(dead_code, reason = "the other tests need the rest of it")]
+pub(crate) mod gateway;
 pub(crate) mod install;
 pub(crate) mod mails;
 pub(crate) mod server;
