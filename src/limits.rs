@@ -36,7 +36,7 @@ impl Default for Ceilings {
     fn default() -> Self {
         let day = HOUR * 24;
         Self {
-            per_source: vec![Rate::new(30, HOUR), Rate::new(100, day)],
+            per_source: vec![Rate::new(80, HOUR), Rate::new(200, day)],
             per_number: vec![Rate::new(5, HOUR), Rate::new(10, day)],
             per_calling_code: vec![Rate::new(100, HOUR), Rate::new(300, day)],
             total: vec![Rate::new(200, HOUR), Rate::new(600, day)],

@@ -163,12 +163,20 @@ pub(crate) fn facts(digits: &str) -> Facts {
 }
 
 /// The country that a canonical number belongs to, as two upper-case letters; where several share a calling code, the
-/// digits decide. `None` for networks of no country, and for digits that are given to nobody there.
+/// digits decide, and where they are given to nobody, the greatest of these countries has them. `None` for networks of no
+/// country.
 pub(crate) fn country(digits: &str) -> Option<String> {
-    let region = take_apart(digits)?.get_region_code();
+    let number = take_apart(digits)?;
+    let main = || PHONE_NUMBER_UTIL.get_region_for_country_code(number.country_code);
+    let region = number.get_region_code().or_else(main);
     region
         .filter(|region| *region != Region::World)
         .map(|region| region.to_string())
+}
+
+/// Whether numbers are dialled from this country: two upper-case letters of ISO 3166-1.
+pub(crate) fn is_country(letters: &str) -> bool {
+    region(letters).is_some()
 }
 
 /// The calling code of a canonical number, without `+`, which is quicker to tell than all its facts.
@@ -545,7 +553,7 @@ mod tests {
             "+883 510 012 345 678",
         ),
         // Given to nobody: a number of films.
-        ("447700900001", 44, "", Kind::Unknown, "+44 7700 900001"),
+        ("447700900001", 44, "GB", Kind::Unknown, "+44 7700 900001"),
     ];
 
     #[test]

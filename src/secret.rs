@@ -142,6 +142,20 @@ impl AccessToken {
         }
     }
 
+    /// Takes what a client sent, whether or not it can be used: where no identity server is asked, nothing about it is an
+    /// error.
+    pub(crate) fn given(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Whether it can stand in a header.
+    ///
+    /// # Errors
+    /// As [`AccessToken::parse`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Self::parse(&self.0).map(drop)
+    }
+
     /// The token itself.
     pub(crate) fn reveal(&self) -> &str {
         &self.0

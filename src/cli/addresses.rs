@@ -133,6 +133,9 @@ fn parse<'a>(user_id: &'a str, address: &str) -> Result<(&'a str, Threepid), Fai
 fn parse_address(text: &str) -> Result<Threepid, Error> {
     match text.strip_prefix('+') {
         Some(_) => Threepid::msisdn(super::ANYWHERE, text),
+        None if !text.contains('@') => Err(Error::InvalidAddress(
+            "write an email address as name@example.org, or a phone number as +447700900001",
+        )),
         None => Threepid::email(text),
     }
 }

@@ -25,6 +25,8 @@ const MOST_BYTES: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// The greatest integer that Matrix knows.
 const MOST: i64 = (1 << 53) - 1;
+/// The same as a floating-point number.
+const MOST_AS_FLOAT: f64 = 9_007_199_254_740_991.0;
 
 /// The JSON object of a request, whatever its `Content-Type` says.
 #[derive(Debug)]
@@ -69,12 +71,11 @@ impl Object {
         }
     }
 
-    /// An optional string that is never an error: a value of another type is written out, the empty string is none.
+    /// An optional string that is never an error: the empty string is none, and so is a value of another type.
     pub(crate) fn lenient_string(&self, key: &str) -> Option<String> {
         match self.0.get(key) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
-            Some(other) => Some(other.to_string()),
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            _ => None,
         }
     }
 
@@ -89,7 +90,10 @@ impl Object {
         match (value.as_i64(), value.as_f64()) {
             (Some(count @ 0..=MOST), _) => Ok(count),
             (Some(_), _) => Err(out_of_range()),
-            (None, Some(number)) if number.fract() == 0.0 => Err(out_of_range()),
+            // Written with a fraction or an exponent it is no integer of JSON, unless it is too large for one.
+            (None, Some(number)) if number.fract() == 0.0 && number.abs() > MOST_AS_FLOAT => {
+                Err(out_of_range())
+            }
             _ => Err(wrong_type(key, "an integer")),
         }
     }

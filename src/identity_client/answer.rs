@@ -16,6 +16,8 @@ use crate::{
 const LONGEST_ERRCODE: usize = 255;
 /// How much of an `error` is passed on, in characters.
 const LONGEST_ERROR: usize = 1000;
+/// What is told for a server that says nothing.
+const NO_WORDS: &str = "The identity server refuses this.";
 /// The longest that anybody is told to wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
@@ -107,7 +109,10 @@ impl MatrixError {
     fn read(errcode: &str, body: &Value) -> Self {
         Self {
             errcode: errcode.to_owned(),
-            error: on_one_line(body["error"].as_str().unwrap_or_default()),
+            error: match body["error"].as_str() {
+                Some(error) if !error.is_empty() => on_one_line(error),
+                _ => NO_WORDS.to_owned(),
+            },
             retry_after: body["retry_after_ms"]
                 .as_u64()
                 .map(|ms| Duration::from_millis(ms).min(LONGEST_WAIT)),
@@ -199,11 +204,15 @@ mod tests {
                 r#"{"errcode":"M_TERMS_NOT_SIGNED","error":"Sign","policies":{"x":1}}"#,
                 relayed(403, "M_TERMS_NOT_SIGNED", "Sign", None),
             ),
-            (400, r#"{"errcode":"M_X"}"#, relayed(400, "M_X", "", None)),
+            (
+                400,
+                r#"{"errcode":"M_X"}"#,
+                relayed(400, "M_X", NO_WORDS, None),
+            ),
             (
                 400,
                 r#"{"errcode":"ORG.example.x_1","error":7}"#,
-                relayed(400, "ORG.example.x_1", "", None),
+                relayed(400, "ORG.example.x_1", NO_WORDS, None),
             ),
             (
                 429,
@@ -218,12 +227,12 @@ mod tests {
             (
                 429,
                 r#"{"errcode":"M_X","retry_after_ms":18446744073709551615}"#,
-                relayed(429, "M_X", "", Some(86_400_000)),
+                relayed(429, "M_X", NO_WORDS, Some(86_400_000)),
             ),
             (
                 429,
                 r#"{"errcode":"M_X","retry_after_ms":"5"}"#,
-                relayed(429, "M_X", "", None),
+                relayed(429, "M_X", NO_WORDS, None),
             ),
             (
                 401,
@@ -240,7 +249,11 @@ mod tests {
                 r#"{"errcode":"M_X","error":"a\r\nb\u0000c\u2028d\u001be\u0085f"}"#,
                 relayed(400, "M_X", "a  b c d e f", None),
             ),
-            (200, r#"{"errcode":"M_X"}"#, relayed(400, "M_X", "", None)),
+            (
+                200,
+                r#"{"errcode":"M_X"}"#,
+                relayed(400, "M_X", NO_WORDS, None),
+            ),
         ] {
             assert_eq!(sort(status, body), Err(expected), "{status} {body}");
         }

@@ -9,7 +9,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// The longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_mins(10);
 /// The last delivery whose unsure end is followed by another.
-const LAST_UNSURE: u32 = 1;
+const LAST_UNSURE: u32 = 2;
 
 /// How one try ended.
 pub(super) enum Ended {
@@ -25,8 +25,8 @@ impl Ended {
         match delivered {
             Ok(outcome) => Self::Sent(outcome),
             // Each such try may cost money and reach the person, while the ceilings counted one message. Only the
-            // first may be followed by others, and they end with the next that may have been sent: two at most, in
-            // whatever order gateways fail, and without a memory that a restart could lose.
+            // first two may be followed by others, and these end with the next that may have been sent: three at most,
+            // in whatever order gateways fail, and without a memory that a restart could lose.
             Err(error) if error.unsure && deliveries > LAST_UNSURE => Self::Failed(error.outcome),
             Err(error) if error.transient => Self::Later(error.outcome),
             Err(error) => Self::Failed(error.outcome),
@@ -45,13 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_unsure_try_is_followed_by_another() {
+    fn only_the_first_two_unsure_tries_are_followed_by_another() {
         let unsure = || Err(DeliveryError::unsure("main: timed out"));
         let transient = || Err(DeliveryError::transient("main: 503"));
         for (delivered, deliveries, is_last) in [
             (unsure(), 1, false),
-            (unsure(), 2, true),
+            (unsure(), 2, false),
             (unsure(), 3, true),
+            (unsure(), 4, true),
             (transient(), 1, false),
             (transient(), 9, false),
             (Err(DeliveryError::permanent("main: 400")), 1, true),

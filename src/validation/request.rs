@@ -168,7 +168,9 @@ impl Validation {
         })?;
         match (route, server, &servers.default_server) {
             (Route::ToNamed, Some(server), _) => {
-                Ok(Destination::Server(server, request.id_access_token.clone()))
+                let token = request.id_access_token.clone();
+                token.as_ref().map_or(Ok(()), AccessToken::check)?;
+                Ok(Destination::Server(server, token))
             }
             (Route::ToDefault, _, Some((server, _))) => {
                 Ok(Destination::Server(server.clone(), None))
@@ -201,9 +203,7 @@ impl Validation {
             &request.threepid,
             &request.client_secret,
         );
-        // What an identity server sends for an account of its own costs us nothing; for ours, it does.
-        let is_ours = !matches!(destination, Some(Destination::Server(_, Some(_))));
-        let mut buckets = match facts.as_ref().filter(|_| is_ours) {
+        let mut buckets = match &facts {
             Some(facts) => {
                 let number = request.threepid.address();
                 self.ceilings(number, facts.calling_code, request.source)
@@ -211,7 +211,7 @@ impl Validation {
             None => Vec::new(),
         };
         // A ceiling per number says the same in other words.
-        let is_counted = !buckets.is_empty() && !self.settings.limits.sms.per_number.is_empty();
+        let is_counted = facts.is_some() && !self.settings.limits.sms.per_number.is_empty();
         if !is_counted {
             let rate = self.settings.limits.per_address;
             buckets.push(self.address_bucket(b'm', &request.threepid, rate));
@@ -231,7 +231,7 @@ impl Validation {
         }
     }
 
-    /// What a text message of ours is counted on, because each one costs money.
+    /// What a text message is counted on, whoever sends it: each one costs somebody money.
     fn ceilings(&self, number: &str, calling_code: u16, source: Source) -> Vec<Bucket> {
         let ceilings = &self.settings.limits.sms;
         let (calling_code, source) = (calling_code.to_string(), source.to_string());

@@ -346,13 +346,13 @@ impl Courier for Lost {
 }
 
 #[tokio::test]
-async fn a_courier_that_is_lost_is_sent_again_with_mails_and_once_with_a_text_message() {
+async fn a_courier_that_is_lost_is_sent_again_with_mails_and_twice_with_a_text_message() {
     for (path, body, ended) in [
-        (REGISTER, alice(1), ("queued", 3, "timed out")),
+        (REGISTER, alice(1), ("queued", 4, "timed out")),
         (
             REGISTER_PHONE,
             alices_phone(1),
-            ("failed", 2, "timed out, may have been sent"),
+            ("failed", 3, "timed out, may have been sent"),
         ),
     ] {
         let app = TestApp::with(|builder| {
@@ -362,7 +362,7 @@ async fn a_courier_that_is_lost_is_sent_again_with_mails_and_once_with_a_text_me
         app.post(path, &body).await;
 
         tokio::time::pause();
-        for _ in 0..3 {
+        for _ in 0..4 {
             app.threepid.deliver_due().await.unwrap();
             app.wait(Duration::from_mins(1));
         }

@@ -152,7 +152,7 @@ async fn a_person_goes_on_with_the_name_that_the_client_knows() {
 }
 
 #[tokio::test]
-async fn what_our_own_account_pays_for_is_counted_on_the_ceilings() {
+async fn what_an_identity_server_sends_is_counted_on_the_ceilings_too() {
     let upstream = willing().await;
     let servers = IdentityServers {
         trusted: vec![upstream.id_server()],
@@ -174,13 +174,10 @@ async fn what_our_own_account_pays_for_is_counted_on_the_ceilings() {
 
     let ours = app.post(ADD_PHONE, &alices_phone(1)).await;
     let too_much = app.post(ADD_PHONE, &alices_phone(2)).await;
-    let theirs = app
-        .post(
-            ADD_PHONE,
-            &named(phone("07700900002", "s", 1), &upstream.name()),
-        )
-        .await;
+    let body = named(phone("07700900002", "s", 1), &upstream.name());
+    let theirs = app.post(ADD_PHONE, &body).await;
 
-    assert_eq!((ours.status.as_u16(), too_much.status.as_u16()), (200, 429));
-    assert_eq!(theirs.status, 200);
+    let statuses = [ours, too_much, theirs].map(|answer| answer.status.as_u16());
+    assert_eq!(statuses, [200, 429, 429]);
+    assert_eq!(upstream.requests().len(), 1);
 }

@@ -123,9 +123,10 @@ async fn a_gateway_that_fails_is_tried_again_with_the_same_message_at_no_further
 async fn tried_for_minutes(
     answers: impl IntoIterator<Item = Answer>,
     describe: fn(&str, &SmsGateway) -> GatewaySettings,
+    behind: Answer,
 ) -> (OutboxEntry, usize, usize) {
     let first = SmsGateway::start(answers).await;
-    let second = SmsGateway::start([Answer::Say(201, String::new())]).await;
+    let second = SmsGateway::start([behind]).await;
     let courier = courier(vec![describe("main", &first), gateway("second", &second)]);
     let app = TestApp::with(|builder| builder.sms(courier).limits(limits::Settings::OFF));
     app.post(REGISTER_PHONE, &alices_phone(1)).await;
@@ -140,34 +141,47 @@ async fn tried_for_minutes(
     )
 }
 
-#[tokio::test]
-async fn a_gateway_that_may_have_sent_a_message_gets_it_once_more_and_no_other_gateway_does() {
-    let cut = || Answer::Say(200, "{\"messages\":[{\"sta".to_owned());
-    for (answer, describe, outcome) in [
-        (
-            Answer::Hang,
-            gateway as fn(&str, &SmsGateway) -> _,
-            "main: timed out",
-        ),
-        (Answer::HangUp, gateway, "main: request: network error"),
-        (cut(), vonage, "main: 200"),
-        (Answer::HangInBody(200), vonage, "main: 200"),
-    ] {
-        let (entry, first, second) = tried_for_minutes([answer], describe).await;
+/// A gateway that falls silent, how it is described, and what is told of it.
+type Silent = (
+    Answer,
+    fn(&str, &SmsGateway) -> GatewaySettings,
+    &'static str,
+);
 
-        assert_eq!((first, second), (2, 0), "{outcome}");
-        let told = format!("{outcome}, may have been sent");
-        assert_eq!((entry.state, entry.outcome), ("failed", Some(told)));
+fn silent() -> [Silent; 4] {
+    let cut = Answer::Say(200, "{\"messages\":[{\"sta".to_owned());
+    [
+        (Answer::Hang, gateway, "main: timed out"),
+        (Answer::HangUp, gateway, "main: request: network error"),
+        (cut, vonage, "main: 200"),
+        (Answer::HangInBody(200), vonage, "main: 200"),
+    ]
+}
+
+#[tokio::test]
+async fn after_a_gateway_that_falls_silent_the_next_one_gets_the_message_at_once() {
+    for (answer, describe, outcome) in silent() {
+        let taken = Answer::Say(201, String::new());
+
+        let (entry, first, second) = tried_for_minutes([answer], describe, taken).await;
+
+        assert_eq!((first, second), (1, 1), "{outcome}");
+        let told = format!("{outcome}; second: 201");
+        assert_eq!((entry.state, entry.outcome), ("sent", Some(told)));
     }
 }
 
 #[tokio::test]
-async fn a_gateway_that_answers_the_second_time_has_sent_the_message() {
-    let answers = [Answer::Hang, Answer::Say(201, String::new())];
+async fn no_gateway_is_sent_a_message_more_than_three_times_that_it_may_have_taken() {
+    for (answer, describe, outcome) in silent() {
+        let down = Answer::Say(503, String::new());
 
-    let (entry, first, second) = tried_for_minutes(answers, gateway).await;
+        let (entry, first, second) = tried_for_minutes([answer], describe, down).await;
 
-    assert_eq!((entry.state, first, second), ("sent", 2, 0));
+        assert_eq!((first, second), (3, 3), "{outcome}");
+        let told = format!("{outcome}; second: 503, may have been sent");
+        assert_eq!((entry.state, entry.outcome), ("failed", Some(told)));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Commands beside a live server, on the same database.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::server::{Site, asking};
 
@@ -58,4 +58,28 @@ async fn a_second_server_is_refused_and_the_first_goes_on() {
     assert!(told.contains(&format!("process {}", server.id())), "{told}");
     assert_eq!(checked["ok"], true, "{checked}");
     server.ask("bob@example.org").await;
+}
+
+#[tokio::test]
+async fn no_log_holds_a_phone_number_or_its_code_whatever_is_asked_for() {
+    let site = Site::new().set("log.level", "trace");
+    let server = site.start().await;
+    let path = "/_matrix/client/v3/register/msisdn/requestToken";
+    let body = json!({ "client_secret": "monkeys_are_GREAT", "country": "GB", "phone_number": "07400 123456", "send_attempt": 1 });
+
+    let (status, _) = server.post(path, &body).await;
+    server.settle().await;
+    let sms = server.mailbox().await.remove(0);
+
+    assert_eq!(status, 200);
+    let code = sms["text"].as_str().and_then(|text| text.get(..6));
+    for secret in [
+        "7400123456",
+        "7400 123456",
+        "monkeys",
+        code.expect("a code"),
+    ] {
+        assert!(!site.log().contains(secret), "{secret}");
+    }
+    assert!(site.log().contains("answered"), "there is a log");
 }

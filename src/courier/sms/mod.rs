@@ -46,7 +46,7 @@ impl SmsSettings {
     }
 }
 
-/// Hands short messages to the first gateway that takes them, or may have. Only the plain text of a message is sent.
+/// Hands short messages to the first gateway that says that it takes them. Only the plain text of a message is sent.
 #[derive(Debug)]
 pub struct SmsCourier {
     gateways: Vec<Gateway>,
@@ -98,19 +98,24 @@ impl Courier for SmsCourier {
             sender: self.senders.of(to.address()),
             id: &message.id,
         };
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut is_unsure) = (Vec::new(), false);
         for gateway in &self.gateways {
             let tried = gateway.send(sms).await;
             outcomes.push(tried.outcome);
             match tried.means {
                 Means::Accepted => return Ok(outcomes.join("; ")),
                 Means::Never => return Err(DeliveryError::permanent(outcomes.join("; "))),
-                // Another gateway might send a second message, which costs again and rings again.
-                Means::Unsure => return Err(DeliveryError::unsure(outcomes.join("; "))),
+                // A second message is better than none: the next gateway is asked, as after any failure.
+                Means::Unsure => is_unsure = true,
                 Means::Again => {}
             }
         }
-        Err(DeliveryError::transient(outcomes.join("; ")))
+        let outcomes = outcomes.join("; ");
+        Err(if is_unsure {
+            DeliveryError::unsure(outcomes)
+        } else {
+            DeliveryError::transient(outcomes)
+        })
     }
 
     async fn greet(&self) -> (Vec<String>, Result<(), DeliveryError>) {

@@ -65,16 +65,14 @@ impl Senders {
 }
 
 fn country(key: &str) -> Option<String> {
-    let is_country = key.len() == 2 && key.bytes().all(|byte| byte.is_ascii_uppercase());
-    is_country.then(|| key.to_owned())
+    phone::is_country(key).then(|| key.to_owned())
 }
 
 fn calling_code(key: &str) -> Option<u16> {
     let digits = key.strip_prefix('+').unwrap_or(key);
-    let is_code = (1..=3).contains(&digits.len())
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && !digits.starts_with('0');
-    digits.parse().ok().filter(|_| is_code)
+    let is_code = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let code = digits.parse().ok().filter(|_| is_code)?;
+    phone::is_calling_code(code).then_some(code)
 }
 
 fn check(sender: &str) -> Result<String, String> {
@@ -102,13 +100,21 @@ mod tests {
     fn a_country_beats_a_calling_code_and_that_beats_the_rest() {
         let senders = senders(
             Some("Example"),
-            &[("+1", "+12025550100"), ("CA", "Canada"), ("44", "Britain")],
+            &[
+                ("+1", "+12025550100"),
+                ("CA", "Canada"),
+                ("44", "Islands"),
+                ("GB", "Britain"),
+            ],
         )
         .unwrap();
         for (number, sender) in [
             ("12025550123", "+12025550100"),
             ("16132350123", "Canada"),
-            ("447911123456", "Britain"),
+            // Guernsey shares the code of Great Britain.
+            ("447911123456", "Islands"),
+            // Given to nobody, but no other country could have it.
+            ("447700900001", "Britain"),
             ("33612345678", "Example"),
             ("999", "Example"),
         ] {
@@ -119,7 +125,9 @@ mod tests {
 
     #[test]
     fn what_is_no_sender_or_key_is_refused() {
-        for key in ["", "gb", "GBR", "044", "0", "+", "4444", "+44 ", "-1", "*"] {
+        for key in [
+            "", "gb", "GBR", "UK", "XX", "044", "0", "+", "999", "4444", "+44 ", "-1", "*",
+        ] {
             let refusal = senders(None, &[(key, "Example")]).unwrap_err();
             assert!(refusal.contains("\"GB\""), "{key}: {refusal}");
         }

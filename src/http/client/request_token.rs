@@ -13,8 +13,8 @@ use crate::{
     secret::{AccessToken, ClientSecret},
     session::Purpose,
     source::Source,
-    threepid::Threepid,
-    validation::{Opened, TokenRequest},
+    threepid::{Medium, Threepid},
+    validation::{Opened, TokenRequest, Validate},
 };
 
 /// The answer of all `requestToken` endpoints (Client-Server API, `RequestTokenResponse`).
@@ -55,6 +55,7 @@ pub(crate) async fn register_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Email, Purpose::Register, &body)?;
     let asked = Asked::email(&body)?;
     request(&app, Purpose::Register, asked, source.0).await
 }
@@ -65,6 +66,7 @@ pub(crate) async fn password_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Email, Purpose::Password, &body)?;
     let asked = Asked::email(&body)?;
     request(&app, Purpose::Password, asked, source.0).await
 }
@@ -76,6 +78,7 @@ pub(crate) async fn add_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Email, Purpose::Add, &body)?;
     let asked = Asked::email(&body)?;
     request(&app, Purpose::Add, asked, source.0).await
 }
@@ -86,6 +89,7 @@ pub(crate) async fn register_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Msisdn, Purpose::Register, &body)?;
     let asked = Asked::msisdn(&body)?;
     request(&app, Purpose::Register, asked, source.0).await
 }
@@ -97,6 +101,7 @@ pub(crate) async fn password_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Msisdn, Purpose::Password, &body)?;
     let asked = Asked::msisdn(&body)?;
     request(&app, Purpose::Password, asked, source.0).await
 }
@@ -108,6 +113,7 @@ pub(crate) async fn add_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
+    check_types(&app, Medium::Msisdn, Purpose::Add, &body)?;
     let asked = Asked::msisdn(&body)?;
     request(&app, Purpose::Add, asked, source.0).await
 }
@@ -121,6 +127,16 @@ async fn request(
     let request = asked.parse(purpose, &app.validation.settings.next_links, source)?;
     let opened = app.validation.request_token(request).await?;
     Ok(Json(opened.into()))
+}
+
+/// That what names an identity server is text, where an identity server may be asked.
+fn check_types(app: &App, medium: Medium, purpose: Purpose, body: &Object) -> Result<()> {
+    let validate = app.validation.settings.of(medium).validates.of(purpose);
+    if matches!(validate, Validate::ClientChoice | Validate::IdentityServer) {
+        body.optional_string("id_server")?;
+        body.optional_string("id_access_token")?;
+    }
+    Ok(())
 }
 
 /// Reads the body of an email `requestToken`, for hosts that bring their own HTTP.
@@ -195,7 +211,7 @@ impl<'a> Asked<'a> {
             next_link: body.optional_string("next_link")?,
             // Old clients send them always: where we validate, nothing about them is an error (MSC2263).
             id_server: body.lenient_string("id_server"),
-            id_access_token: id_access_token.and_then(|token| AccessToken::parse(&token).ok()),
+            id_access_token: id_access_token.map(|token| AccessToken::given(&token)),
         })
     }
 
