@@ -55,9 +55,7 @@ pub(crate) async fn register_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Email, Purpose::Register, &body)?;
-    let asked = Asked::email(&body)?;
-    request(&app, Purpose::Register, asked, source.0).await
+    request(&app, Medium::Email, Purpose::Register, &body, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/password/email/requestToken` (Client-Server API, "Password management").
@@ -66,9 +64,7 @@ pub(crate) async fn password_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Email, Purpose::Password, &body)?;
-    let asked = Asked::email(&body)?;
-    request(&app, Purpose::Password, asked, source.0).await
+    request(&app, Medium::Email, Purpose::Password, &body, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/3pid/email/requestToken` (Client-Server API, "Adding account administrative contact
@@ -78,9 +74,7 @@ pub(crate) async fn add_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Email, Purpose::Add, &body)?;
-    let asked = Asked::email(&body)?;
-    request(&app, Purpose::Add, asked, source.0).await
+    request(&app, Medium::Email, Purpose::Add, &body, source.0).await
 }
 
 /// `POST /_matrix/client/v3/register/msisdn/requestToken` (Client-Server API, "Account registration").
@@ -89,9 +83,7 @@ pub(crate) async fn register_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Msisdn, Purpose::Register, &body)?;
-    let asked = Asked::msisdn(&body)?;
-    request(&app, Purpose::Register, asked, source.0).await
+    request(&app, Medium::Msisdn, Purpose::Register, &body, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/password/msisdn/requestToken` (Client-Server API, "Password management"). Off unless
@@ -101,9 +93,7 @@ pub(crate) async fn password_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Msisdn, Purpose::Password, &body)?;
-    let asked = Asked::msisdn(&body)?;
-    request(&app, Purpose::Password, asked, source.0).await
+    request(&app, Medium::Msisdn, Purpose::Password, &body, source.0).await
 }
 
 /// `POST /_matrix/client/v3/account/3pid/msisdn/requestToken` (Client-Server API, "Adding account administrative contact
@@ -113,18 +103,22 @@ pub(crate) async fn add_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    check_types(&app, Medium::Msisdn, Purpose::Add, &body)?;
-    let asked = Asked::msisdn(&body)?;
-    request(&app, Purpose::Add, asked, source.0).await
+    request(&app, Medium::Msisdn, Purpose::Add, &body, source.0).await
 }
 
 async fn request(
     app: &App,
+    medium: Medium,
     purpose: Purpose,
-    asked: Asked<'_>,
+    body: &Object,
     source: Source,
 ) -> Result<Json<Reply>> {
-    let request = asked.parse(purpose, &app.validation.settings.next_links, source)?;
+    check_types(app, medium, purpose, body)?;
+    let asked = match medium {
+        Medium::Email => Asked::email(body),
+        Medium::Msisdn => Asked::msisdn(body),
+    };
+    let request = asked?.parse(purpose, &app.validation.settings.next_links, source)?;
     let opened = app.validation.request_token(request).await?;
     Ok(Json(opened.into()))
 }
