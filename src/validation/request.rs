@@ -123,7 +123,7 @@ impl Validation {
             .await?;
         match (met, &destination) {
             (Some(Requested::Limited(wait)), _) => return Err(limited(wait)),
-            (Some(Requested::Repeated(sid) | Requested::Accepted(sid)), Ok(destination)) => {
+            (Some(Requested::Repeated(sid)), Ok(destination)) => {
                 self.limiter.give_request_back(request.source);
                 let medium = request.threepid.medium();
                 return match destination {
