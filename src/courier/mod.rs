@@ -7,6 +7,7 @@ mod mime;
 mod sendmail;
 pub mod sms;
 mod smtp;
+mod tls;
 
 use std::{fmt, time::Duration};
 

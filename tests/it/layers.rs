@@ -49,7 +49,9 @@ fn group(path: &str) -> &'static str {
         ("courier", "capture") => "capture",
         ("store", "sqlite")
         | ("homeserver", "local")
-        | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "sms") => "adapters",
+        | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "sms" | "tls") => {
+            "adapters"
+        }
         ("identity_client", _) => "identity_client",
         ("outbound", _) => "outbound",
         ("store" | "courier" | "homeserver", _) => "traits",

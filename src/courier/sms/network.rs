@@ -9,17 +9,17 @@ use std::{
 };
 
 use reqwest::redirect::Policy;
-use rustls_platform_verifier::Verifier;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
         self, CertificateError, ClientConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, ServerName},
     },
 };
 use url::{Host, Url};
+
+use crate::courier::tls::{certificates, client_config};
 
 /// How long it takes at most to connect, TLS included, where the whole may take at least twice as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,27 +119,18 @@ impl Way {
 fn tls(ca_files: &[PathBuf], at: &str) -> Result<ClientConfig, String> {
     let mut roots = Vec::new();
     for file in ca_files {
-        roots.extend(certificates(file).map_err(|why| format!("{at}.ca_files: {why}"))?);
+        roots.extend(read(file).map_err(|why| format!("{at}.ca_files: {why}"))?);
     }
-    let unusable = |why: rustls::Error| format!("TLS can not be used: {why}");
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider));
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier.map_err(unusable)?))
-        .with_no_client_auth();
+    let mut config = client_config(roots)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let shown = file.display();
     let pem = fs::read(file)
         .map_err(|why| format!("the file {shown} can not be read ({why}); correct its path"))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| {
+    certificates(&pem).ok_or_else(|| {
         format!(
             "the file {shown} holds no certificate; it must be PEM, with \"-----BEGIN CERTIFICATE-----\""
         )

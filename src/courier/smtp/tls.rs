@@ -7,15 +7,9 @@ use std::{
 };
 
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
-use rustls_platform_verifier::Verifier;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use crate::courier::tls::{certificates, client_config};
 
 /// TLS from the first byte on.
 pub(super) struct ImplicitTls {
@@ -30,18 +24,9 @@ pub(super) struct ImplicitTls {
 pub(super) fn implicit(host: &str, ca_files: &[PathBuf]) -> Result<ImplicitTls, String> {
     let mut roots = Vec::new();
     for file in ca_files {
-        roots.extend(certificates(file, &read(file)?)?);
+        roots.extend(certificates(&read(file)?).ok_or_else(|| no_certificate(file))?);
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let unusable = |why| format!("TLS can not be used: {why}");
-    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))
-        .map_err(|why| unusable(why.to_string()))?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|why| unusable(why.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let config = client_config(roots)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| format!("email.transport: {host:?} is not a host that a certificate names"))?;
     Ok(ImplicitTls {
@@ -58,7 +43,7 @@ pub(super) fn after_starttls(host: &str, ca_files: &[PathBuf]) -> Result<TlsPara
     let mut builder = TlsParameters::builder(host.to_owned());
     for file in ca_files {
         let pem = read(file)?;
-        certificates(file, &pem)?;
+        certificates(&pem).ok_or_else(|| no_certificate(file))?;
         let root = Certificate::from_pem(&pem).map_err(|_| no_certificate(file))?;
         builder = builder.add_root_certificate(root);
     }
@@ -74,14 +59,6 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
             file.display()
         )
     })
-}
-
-fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(no_certificate(file)),
-    }
 }
 
 fn no_certificate(file: &Path) -> String {
