@@ -108,7 +108,12 @@ async fn finish(homeserver: &Homeserver, body: &Value) -> Result<Value, Error> {
         let bound = homeserver
             .threepid
             .directory()
-            .bind(&user, address, proof.validated_at)
+            .bind(
+                &user,
+                address,
+                Some(proof.validated_at),
+                homeserver.threepid.now(),
+            )
             .await?;
         if bound == Bound::OwnedByOther || !homeserver.create(&user) {
             validation.release(&op_id).await?;

@@ -64,6 +64,9 @@ impl Threepid {
             if let Err(error) = validation.store.free_leases(validation.clock.now()).await {
                 tracing::warn!(%error, "leases of an earlier process could not be given back; they run out by themselves");
             }
+            if let Err(error) = validation.store.pause_all(validation.clock.now()).await {
+                tracing::warn!(%error, "claims of an earlier process keep their leases; they run out by themselves");
+            }
             freed_now.cancel();
             this.sweep_until(stop).await;
         });

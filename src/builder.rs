@@ -6,10 +6,11 @@ use axum::Router;
 use url::Url;
 
 use crate::{
-    clock::{Clock, SystemClock},
+    account::{self, AccountRules},
+    clock::{Clock, SystemClock, Timestamp},
     courier::{Courier, capture::Capture},
     error::Result,
-    homeserver::{Directory, local::LocalDirectory},
+    homeserver::{Accounts, Directory, local::LocalDirectory, none::NoHomeserver},
     http::{self, App, peer::TrustedProxies},
     identity_client::IdentityClient,
     keys::Keyring,
@@ -71,6 +72,8 @@ pub struct Builder {
     store: Arc<dyn Store>,
     keys: Keyring,
     directory: Arc<dyn Directory>,
+    accounts: Arc<dyn Accounts>,
+    account: account::Settings,
     clock: Arc<dyn Clock>,
     email: Option<Arc<dyn Courier>>,
     sms: Option<Arc<dyn Courier>>,
@@ -130,6 +133,30 @@ impl Builder {
     /// Who owns which address; by default the store's own table.
     pub fn directory(mut self, directory: Arc<dyn Directory>) -> Self {
         self.directory = directory;
+        self
+    }
+
+    /// The account side of the homeserver; by default there is none, and no access token is known.
+    pub fn accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
+        self.accounts = accounts;
+        self
+    }
+
+    /// Whether accounts may add and delete addresses; by default they may.
+    pub fn allow_changes(mut self, allow: bool) -> Self {
+        self.account.allow_changes = allow;
+        self
+    }
+
+    /// Whether passwords may be changed and reset; by default they may.
+    pub fn password_change(mut self, allow: bool) -> Self {
+        self.account.password_change = allow;
+        self
+    }
+
+    /// Whether the page of a mailed link sets the new password itself, if the homeserver can set one; by default it does.
+    pub fn finish_password_reset(mut self, finish: bool) -> Self {
+        self.account.finish_password_reset = finish;
         self
     }
 
@@ -265,8 +292,11 @@ impl Builder {
             identity: IdentityClient::new(self.outbound),
             wakes: Wakes { email, msisdn },
         };
+        let validation = Arc::new(validation);
+        let account = AccountRules::new(self.account, Arc::clone(&validation), self.accounts);
         let app = App {
-            validation: Arc::new(validation),
+            validation,
+            account: Arc::new(account),
             deliveries: deliveries.into_iter().flatten().collect(),
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
@@ -288,6 +318,8 @@ impl Threepid {
             directory: Arc::new(LocalDirectory::new(contacts)),
             store,
             keys,
+            accounts: Arc::new(NoHomeserver),
+            account: account::Settings::default(),
             clock: Arc::new(SystemClock),
             email: None,
             sms: None,
@@ -333,6 +365,12 @@ impl Threepid {
     #[must_use]
     pub fn directory(&self) -> &dyn Directory {
         self.app.validation.directory.as_ref()
+    }
+
+    /// The time, as this service reads it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.app.validation.clock.now()
     }
 
     /// The endpoints that prove email addresses, for a host to merge into its own router: `requestToken` for the three

@@ -47,6 +47,36 @@ pub enum Error {
     /// Addresses of this medium can not be proved here.
     #[error("This kind of address can not be used here.")]
     MediumNotSupported,
+    /// The request needs an access token and has none.
+    #[error("This needs an access token. Log in first.")]
+    MissingToken,
+    /// The homeserver does not know the access token.
+    #[error("This access token is not known, or no longer. Log in again.")]
+    UnknownToken {
+        /// Whether the client may keep its data and log in again (Client-Server API, "Soft logout").
+        soft_logout: bool,
+    },
+    /// The account is locked (Client-Server API, "Account locking").
+    #[error("This account is locked. Ask the people who run this server.")]
+    UserLocked,
+    /// The account is suspended, and may not do this (Client-Server API, "Account suspension").
+    #[error("This account is suspended. It can not remove addresses.")]
+    UserSuspended,
+    /// Guests have no addresses.
+    #[error("Guests can not do this. Sign up first.")]
+    GuestForbidden,
+    /// The operator, or the homeserver, does not allow it.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// The session that was shown proves no address for this request.
+    #[error("The address is not confirmed for this request: {0}")]
+    ThreepidAuthFailed(String),
+    /// The homeserver's password policy refuses the new password.
+    #[error("{0}")]
+    WeakPassword(Cow<'static, str>),
+    /// The account that the reset was asked for does not have the address any more.
+    #[error("No account has this address any more. Check the spelling, or sign up.")]
+    AccountGone,
     /// The identity server that the request names is not one that the operator trusts.
     #[error("This server does not use that identity server. Leave id_server out.")]
     ServerNotTrusted,
@@ -95,6 +125,13 @@ pub enum Error {
     /// An identity server did not answer in time; the cause is for the log alone.
     #[error("The identity server did not answer in time. Try again later.")]
     UpstreamTimeout(String),
+    /// The homeserver failed, and has certainly done nothing; the cause is for the log alone.
+    #[error("The homeserver did not answer as it should. Try again in a moment.")]
+    HomeserverFailed(String),
+    /// The homeserver did not answer in time, or broke off: it may have done what it was asked, or may do it yet. The
+    /// cause is for the log alone.
+    #[error("The homeserver did not answer in time. Try again in a moment.")]
+    HomeserverTimeout(String),
     /// The server can not do its work just now; the cause is for the log alone.
     #[error("The server can not do this right now. Try again in a moment.")]
     Unavailable(String),
@@ -147,12 +184,25 @@ impl Error {
             Self::MediumNotSupported => {
                 (StatusCode::BAD_REQUEST, "M_THREEPID_MEDIUM_NOT_SUPPORTED")
             }
+            Self::MissingToken => (StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN"),
+            Self::UnknownToken { .. } => (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN"),
+            Self::UserLocked => (StatusCode::UNAUTHORIZED, "M_USER_LOCKED"),
+            Self::UserSuspended => (StatusCode::FORBIDDEN, "M_USER_SUSPENDED"),
+            Self::GuestForbidden => (StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            Self::ThreepidAuthFailed(_) => (StatusCode::BAD_REQUEST, "M_THREEPID_AUTH_FAILED"),
+            Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD"),
+            Self::AccountGone => (StatusCode::NOT_FOUND, "M_THREEPID_NOT_FOUND"),
             Self::ServerNotTrusted => (StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED"),
             Self::Relayed {
                 status, errcode, ..
             } => (*status, errcode),
-            Self::UpstreamFailed(_) => (StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
-            Self::UpstreamTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN"),
+            Self::UpstreamFailed(_) | Self::HomeserverFailed(_) => {
+                (StatusCode::BAD_GATEWAY, "M_UNKNOWN")
+            }
+            Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
+            }
             Self::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
             Self::TokenIncorrect => (StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT"),
             Self::SessionExpired if page => (StatusCode::GONE, "M_SESSION_EXPIRED"),
@@ -167,13 +217,23 @@ impl Error {
         }
     }
 
+    /// Whether what was asked of the homeserver may have been done in spite of this.
+    pub(crate) fn leaves_open(&self) -> bool {
+        matches!(
+            self,
+            Self::HomeserverTimeout(_) | Self::Internal(_) | Self::Unavailable(_)
+        )
+    }
+
     /// What the log should know of a fault that is not the caller's; `None` for refusals.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Unavailable(cause)
             | Self::Internal(cause)
             | Self::UpstreamFailed(cause)
-            | Self::UpstreamTimeout(cause) => Some(cause),
+            | Self::UpstreamTimeout(cause)
+            | Self::HomeserverFailed(cause)
+            | Self::HomeserverTimeout(cause) => Some(cause),
             _ => None,
         }
     }

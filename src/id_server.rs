@@ -87,6 +87,15 @@ impl fmt::Display for IdServer {
     }
 }
 
+/// What became of an `unbind` (Client-Server API, `id_server_unbind_result`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    /// The association is gone.
+    Success,
+    /// The identity server does not do this.
+    NoSupport,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,8 @@ pub(crate) enum Label {
     Bucket,
     ServerPair,
     ServerScope,
+    Request,
+    Uia,
 }
 
 impl Label {
@@ -46,6 +48,8 @@ impl Label {
             Self::Bucket => b"threepid bucket ",
             Self::ServerPair => b"threepid srvpair",
             Self::ServerScope => b"threepid srvscop",
+            Self::Request => b"threepid request",
+            Self::Uia => b"threepid uia    ",
         }
     }
 }

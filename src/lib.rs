@@ -16,6 +16,7 @@
 //! Whoever wants to know how a request is answered reads three functions: the handler, the rule, the table of errors
 //! ([`Error::wire`](error::Error::wire)).
 
+mod account;
 mod background;
 mod builder;
 #[cfg(feature = "server")]
@@ -38,6 +39,7 @@ mod messages;
 pub mod next_link;
 pub mod outbound;
 mod outbox;
+pub mod password;
 pub mod phone;
 pub mod policy;
 mod proof;
@@ -48,6 +50,7 @@ pub mod session;
 pub mod source;
 pub mod store;
 pub mod threepid;
+mod turns;
 pub mod validation;
 
 pub use background::Background;

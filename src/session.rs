@@ -74,6 +74,8 @@ pub enum MessageKind {
     AlreadyInUse,
     /// "There is no account with this address", instead of a token for `password`.
     NoAccount,
+    /// "The password of your account was reset", to every address of the account.
+    PasswordChanged,
 }
 
 impl MessageKind {
@@ -84,6 +86,7 @@ impl MessageKind {
             Self::Token(purpose) => purpose.as_str(),
             Self::AlreadyInUse => "already_in_use",
             Self::NoAccount => "no_account",
+            Self::PasswordChanged => "password_changed",
         }
     }
 
@@ -93,6 +96,7 @@ impl MessageKind {
         match text {
             "already_in_use" => Some(Self::AlreadyInUse),
             "no_account" => Some(Self::NoAccount),
+            "password_changed" => Some(Self::PasswordChanged),
             purpose => Purpose::parse(purpose).map(Self::Token),
         }
     }
@@ -238,7 +242,8 @@ impl Session {
         if !self.genuine || self.is_over(now) {
             return Err(Error::SessionExpired);
         }
-        match self.validated_at {
+        // Taken without ever being validated: the link's own page has used it.
+        match self.validated_at.or(self.taken_at) {
             Some(_) => Ok(Shown::Again),
             None if now >= self.link_expires_at => Err(Error::SessionExpired),
             None => Ok(Shown::Now),

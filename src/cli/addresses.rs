@@ -51,7 +51,7 @@ pub(super) fn run(config: &Config, command: &Command, out: &mut dyn Write) -> Re
             let (user_id, threepid) = parse(user_id, address)?;
             let now = SystemClock.now();
             let bound = beside_or_new(config, async |store| {
-                let bound = store.bind(user_id, &threepid, now).await?;
+                let bound = store.bind(user_id, &threepid, None, now).await?;
                 let owner = store.owner(&threepid).await?;
                 Ok((bound, owner.unwrap_or_default()))
             })?;

@@ -39,9 +39,11 @@ impl Directory for LocalDirectory {
         &self,
         user_id: &str,
         threepid: &Threepid,
-        validated_at: Timestamp,
+        validated_at: Option<Timestamp>,
+        now: Timestamp,
     ) -> Result<Bound> {
-        Ok(self.contacts.bind(user_id, threepid, validated_at).await?)
+        let bound = self.contacts.bind(user_id, threepid, validated_at, now);
+        Ok(bound.await?)
     }
 
     async fn unbind(&self, user_id: &str, threepid: &Threepid) -> Result<bool> {

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    http::{
+        header::{AUTHORIZATION, USER_AGENT},
+        request::Parts,
+    },
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{
@@ -16,6 +19,8 @@ use serde_json::{Map, Value};
 use super::{App, peer::Peer};
 use crate::{
     error::{Error, Result},
+    homeserver::Origin,
+    secret::AccessToken,
     source::Source,
 };
 
@@ -77,6 +82,22 @@ impl Object {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             _ => None,
         }
+    }
+
+    /// An optional truth value; `null` is none.
+    pub(crate) fn optional_bool(&self, key: &'static str) -> Result<Option<bool>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value
+                .as_bool()
+                .map(Some)
+                .ok_or_else(|| wrong_type(key, "true or false")),
+        }
+    }
+
+    /// Any value; `null` is none.
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
     }
 
     /// A required integer from 0 to 2^53 − 1.
@@ -155,6 +176,44 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
             }
         })?;
         Ok(Self(Object::parse(&body.to_bytes())?))
+    }
+}
+
+/// The access token of a request: `Authorization: Bearer …`, and nothing else (Client-Server API, "Using access tokens").
+#[derive(Clone, Debug)]
+pub(crate) struct Bearer(pub(crate) Option<AccessToken>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Bearer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let header = parts.headers.get(AUTHORIZATION);
+        let text = header.and_then(|value| value.to_str().ok());
+        let token = text.and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+            AccessToken::parse(token.trim()).ok().filter(|_| is_bearer)
+        });
+        Ok(Self(token))
+    }
+}
+
+/// What the homeserver is told of where a request came from.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientOrigin(pub(crate) Origin);
+
+impl FromRequestParts<App> for ClientOrigin {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let peer = Peer::of(&parts.extensions);
+        let user_agent = parts.headers.get(USER_AGENT);
+        Ok(Self(Origin {
+            address: app.trusted_proxies.client(peer, &parts.headers),
+            user_agent: user_agent
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+        }))
     }
 }
 

@@ -17,6 +17,7 @@ use tower_http::{
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
 use self::{client::link, client::request_token, client::submit_token};
 use crate::{
+    account::AccountRules,
     courier::capture::Capture,
     error::{Dialect, Error},
     outbox::Deliveries,
@@ -42,6 +43,7 @@ mod stall;
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) validation: Arc<Validation>,
+    pub(crate) account: Arc<AccountRules>,
     pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,

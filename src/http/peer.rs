@@ -75,16 +75,23 @@ impl TrustedProxies {
             .any(|network| network.contains(&address))
     }
 
-    /// The client's address: that of the connection, or what trusted proxies say, read from the right.
+    /// Where a request came from: the client's address, as far as limits and mails need it.
     #[must_use]
     pub fn source(&self, peer: Option<Peer>, headers: &HeaderMap) -> Source {
+        self.client(peer, headers)
+            .map_or(Source::Unknown, Source::of)
+    }
+
+    /// The client's address: that of the connection, or what trusted proxies say, read from the right.
+    #[must_use]
+    pub fn client(&self, peer: Option<Peer>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = match peer {
             Some(Peer::Tcp(address)) if !self.trusts(address.ip().to_canonical()) => {
-                return Source::of(address.ip());
+                return Some(address.ip());
             }
             Some(Peer::Tcp(address)) => Some(address.ip()),
             Some(Peer::Unix) if self.unix => None,
-            Some(Peer::Unix) | None => return Source::Unknown,
+            Some(Peer::Unix) | None => return None,
         };
         for hop in forwarded(headers).into_iter().rev() {
             let Some(address) = hop else { break };
@@ -93,7 +100,7 @@ impl TrustedProxies {
                 break;
             }
         }
-        client.map_or(Source::Unknown, Source::of)
+        client
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) async fn worded(
         (Error::UpstreamFailed(_) | Error::UpstreamTimeout(_), Some(cause)) => {
             tracing::warn!(status = status.as_u16(), cause, "an identity server failed");
         }
+        (Error::HomeserverFailed(_) | Error::HomeserverTimeout(_), Some(cause)) => {
+            tracing::error!(status = status.as_u16(), cause, "the homeserver failed");
+        }
         (_, Some(cause)) => {
             tracing::error!(status = status.as_u16(), cause, "a request failed");
         }
@@ -71,6 +74,9 @@ fn as_json(error: &Error, status: StatusCode, errcode: &str) -> Response {
         } => {
             body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             headers.insert(header::RETRY_AFTER, whole_seconds(*wait));
+        }
+        Error::UnknownToken { soft_logout: true } | Error::UserLocked => {
+            body["soft_logout"] = json!(true);
         }
         Error::Unavailable(_) => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -13,6 +13,7 @@ use self::{
     answer::{Answer, Asked},
     wire::{Bind, RequestToken, Session, SubmitToken, Unbind},
 };
+pub use crate::id_server::Unbound;
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -82,15 +83,6 @@ impl fmt::Debug for Authority<'_> {
             Self::Session(..) => "Session(…)",
         })
     }
-}
-
-/// What became of an `unbind` (Client-Server API, `id_server_unbind_result`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unbound {
-    /// The association is gone.
-    Success,
-    /// The identity server does not do this.
-    NoSupport,
 }
 
 /// Calls identity servers.

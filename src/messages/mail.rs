@@ -48,6 +48,8 @@ mod templates {
         PasswordReset { mail: &'a Mail<'a> },
         #[template(path = "already_in_use.txt")]
         AlreadyInUse { mail: &'a Mail<'a> },
+        #[template(path = "password_changed.txt")]
+        PasswordChanged { mail: &'a Mail<'a> },
         #[template(path = "no_account.txt")]
         NoAccount { mail: &'a Mail<'a> },
     }
@@ -62,6 +64,8 @@ mod templates {
         PasswordReset { mail: &'a Mail<'a> },
         #[template(path = "already_in_use.html")]
         AlreadyInUse { mail: &'a Mail<'a> },
+        #[template(path = "password_changed.html")]
+        PasswordChanged { mail: &'a Mail<'a> },
         #[template(path = "no_account.html")]
         NoAccount { mail: &'a Mail<'a> },
     }
@@ -82,6 +86,10 @@ pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
         }
         MessageKind::AlreadyInUse => (Text::AlreadyInUse { mail }, Html::AlreadyInUse { mail }),
         MessageKind::NoAccount => (Text::NoAccount { mail }, Html::NoAccount { mail }),
+        MessageKind::PasswordChanged => (
+            Text::PasswordChanged { mail },
+            Html::PasswordChanged { mail },
+        ),
     };
     Ok(Message {
         id: writing.id.clone(),
@@ -121,6 +129,7 @@ fn subject(kind: MessageKind, app_name: &str) -> String {
         MessageKind::Token(Purpose::Password) => format!("Reset your password on {app_name}"),
         MessageKind::AlreadyInUse => format!("You already have an account on {app_name}"),
         MessageKind::NoAccount => format!("No account with this address on {app_name}"),
+        MessageKind::PasswordChanged => format!("Your password on {app_name} was changed"),
     }
 }
 

@@ -73,12 +73,13 @@ mod tests {
     use crate::session::Purpose;
 
     pub(super) const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    pub(super) const KINDS: [MessageKind; 5] = [
+    pub(super) const KINDS: [MessageKind; 6] = [
         MessageKind::Token(Purpose::Register),
         MessageKind::Token(Purpose::Add),
         MessageKind::Token(Purpose::Password),
         MessageKind::AlreadyInUse,
         MessageKind::NoAccount,
+        MessageKind::PasswordChanged,
     ];
 
     pub(super) fn writing(kind: MessageKind) -> Writing<'static> {

@@ -46,6 +46,8 @@ mod templates {
         PasswordReset { sms: &'a Sms<'a> },
         #[template(path = "sms/already_in_use.txt")]
         AlreadyInUse { sms: &'a Sms<'a> },
+        #[template(path = "sms/password_changed.txt")]
+        PasswordChanged { sms: &'a Sms<'a> },
         #[template(path = "sms/no_account.txt")]
         NoAccount { sms: &'a Sms<'a> },
     }
@@ -90,6 +92,7 @@ fn rendered(writing: &Writing<'_>, app_name: &str) -> Result<String, askama::Err
         MessageKind::Token(Purpose::Password) => Text::PasswordReset { sms },
         MessageKind::AlreadyInUse => Text::AlreadyInUse { sms },
         MessageKind::NoAccount => Text::NoAccount { sms },
+        MessageKind::PasswordChanged => Text::PasswordChanged { sms },
     };
     Ok(blanks_joined(&text.render()?))
 }

@@ -253,7 +253,7 @@ impl Deliveries {
                 return Ended::Failed("it could not be written".to_owned());
             }
         };
-        let sending = self.courier.deliver(&queued.session.threepid, &message);
+        let sending = self.courier.deliver(&queued.to, &message);
         let longest = self.courier.longest() + Duration::from_secs(5);
         let sent = tokio::time::timeout(longest, sending).await;
         let sent = sent.unwrap_or_else(|_| {
@@ -285,7 +285,7 @@ impl Deliveries {
             kind: queued.kind,
             app_name: &head.app_name,
             server_name: &head.server_name,
-            address: session.threepid.address(),
+            address: queued.to.address(),
             link: link.as_ref().map(Url::as_str),
             code: code.as_ref().map(Code::reveal),
             account: queued.details.user_id.as_deref(),
@@ -355,7 +355,7 @@ async fn give_up(
     outcome: &str,
     now: Timestamp,
 ) -> StoreResult<bool> {
-    let to = queued.session.threepid.masked();
+    let to = queued.to.masked();
     tracing::warn!(message = queued.id, to, outcome, "a message was given up");
     store.give_up(queued.id, holder, outcome, now).await
 }

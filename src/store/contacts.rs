@@ -16,6 +16,8 @@ pub struct Contact {
     pub medium: String,
     /// The canonical address.
     pub address: String,
+    /// When it was proved, in milliseconds; `None` if that is not known.
+    pub validated_at: Option<Timestamp>,
     /// When it was added, in milliseconds.
     pub added_at: Timestamp,
 }
@@ -38,7 +40,13 @@ pub trait Contacts: fmt::Debug + Send + Sync {
     async fn owner(&self, threepid: &Threepid) -> StoreResult<Option<String>>;
 
     /// Gives the address to the account unless it is taken. Of parallel callers one binds.
-    async fn bind(&self, user_id: &str, threepid: &Threepid, now: Timestamp) -> StoreResult<Bound>;
+    async fn bind(
+        &self,
+        user_id: &str,
+        threepid: &Threepid,
+        validated_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> StoreResult<Bound>;
 
     /// Takes the address from the account. `false` if it was not the account's.
     async fn unbind(&self, user_id: &str, threepid: &Threepid) -> StoreResult<bool>;

@@ -2,17 +2,19 @@
 
 use crate::{error::Error, rate::Rate};
 
+mod accounts;
 mod contacts;
 mod outbox;
 mod sessions;
 pub mod sqlite;
 
 pub use self::{
+    accounts::{Binding, Bindings, NewUia, Uia, UiaRow},
     contacts::{Bound, Contact, Contacts},
     outbox::{Backlog, Leased, Outbox, OutboxEntry, Queued},
     sessions::{
-        Claimed, Details, NewClaim, NewProxied, NewRequest, NewSession, NewTry, Remembered,
-        Requested, Reservation, Reserved, Sessions,
+        Claimed, Details, FinishedReset, NewClaim, NewProxied, NewRequest, NewSession, NewTry,
+        Notice, Remembered, Requested, Reservation, Reserved, Sessions,
     },
 };
 
@@ -47,6 +49,6 @@ pub struct Bucket {
 }
 
 /// All that a store is.
-pub trait Store: Sessions + Outbox + Contacts {}
+pub trait Store: Sessions + Outbox + Contacts + Uia + Bindings {}
 
-impl<T: Sessions + Outbox + Contacts> Store for T {}
+impl<T: Sessions + Outbox + Contacts + Uia + Bindings> Store for T {}

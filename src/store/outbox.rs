@@ -8,7 +8,7 @@ use super::{Details, StoreResult};
 use crate::{
     clock::Timestamp,
     session::{MessageKind, Session},
-    threepid::Medium,
+    threepid::{Medium, Threepid},
 };
 
 /// A message of the outbox that a worker holds under a lease.
@@ -18,6 +18,8 @@ pub struct Queued {
     pub id: i64,
     /// What it says.
     pub kind: MessageKind,
+    /// To whom: the session's address, or another one of the account that it is about.
+    pub to: Threepid,
     /// Details of the request.
     pub details: Details,
     /// The attempt that queued it.

@@ -151,6 +151,27 @@ pub struct NewClaim {
     pub(crate) now: Timestamp,
 }
 
+/// A password reset that the homeserver has done.
+#[derive(Clone, Debug)]
+pub struct FinishedReset {
+    /// The operation that claimed the proof.
+    pub(crate) op_id: String,
+    /// The account.
+    pub(crate) user_id: String,
+    /// Whom to tell.
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) now: Timestamp,
+}
+
+/// A message about what was done, to an address of the account.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    pub(crate) to: Threepid,
+    pub(crate) details: Details,
+    /// After which it would be of no use.
+    pub(crate) useless_at: Timestamp,
+}
+
 /// Whether the code that was shown is the session's, asked once the try is counted.
 type IsRight = Box<dyn FnOnce(&Session) -> bool + Send>;
 
@@ -231,6 +252,27 @@ pub trait Sessions: fmt::Debug + Send + Sync {
 
     /// Claims a validated session's proof for one operation. Of parallel callers exactly one gets it.
     async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed>;
+
+    /// Claims a password session for the page that its link leads to, from pending at once: it is never validated, so
+    /// that whoever polls for it waits in vain. Of parallel callers exactly one gets it.
+    async fn claim_by_page(&self, claim: NewClaim) -> StoreResult<Claimed>;
+
+    /// Ends the lease of the claim that `op_id` holds: the same operation may continue it at once, and no other.
+    /// `false` if `op_id` holds no claim.
+    async fn pause(&self, op_id: &str, now: Timestamp) -> StoreResult<bool>;
+
+    /// Ends the leases of all claims: those of a process that died. Only for the holder of the store's lock.
+    async fn pause_all(&self, now: Timestamp) -> StoreResult<usize>;
+
+    /// Ends the session that `op_id` has claimed, without effect. `false` if `op_id` holds no claim.
+    async fn end(&self, op_id: &str, now: Timestamp) -> StoreResult<bool>;
+
+    /// Ends all resets of an account that are not finished; how many there were.
+    async fn end_resets(&self, user_id: &str, now: Timestamp) -> StoreResult<usize>;
+
+    /// Uses up the proof that the operation claimed, ends the account's other resets and queues the notices, in one
+    /// durable transaction. `false` if the operation holds no claim: then nothing was changed.
+    async fn finish_reset(&self, finished: FinishedReset) -> StoreResult<bool>;
 
     /// Uses up the proof that `op_id` claimed; the row stays as a tombstone. `false` if `op_id` holds no claim.
     async fn take(&self, op_id: &str, now: Timestamp) -> StoreResult<bool>;

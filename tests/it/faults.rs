@@ -38,7 +38,13 @@ impl Directory for Broken {
         }
     }
 
-    async fn bind(&self, _: &str, _: &Threepid, _: Timestamp) -> Result<Bound> {
+    async fn bind(
+        &self,
+        _: &str,
+        _: &Threepid,
+        _: Option<Timestamp>,
+        _: Timestamp,
+    ) -> Result<Bound> {
         unreachable!("nobody binds")
     }
 

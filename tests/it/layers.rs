@@ -42,20 +42,23 @@ fn group(path: &str) -> &'static str {
     );
     match (module, inner) {
         (
-            "clock" | "error" | "id_server" | "keys" | "loopback" | "next_link" | "phone" | "proof"
-            | "rate" | "secret" | "session" | "source" | "threepid" | "Error",
+            "clock" | "error" | "id_server" | "keys" | "loopback" | "next_link" | "phone"
+            | "password" | "proof" | "rate" | "secret" | "session" | "source" | "threepid"
+            | "turns" | "Error",
             _,
         ) => "words",
         ("courier", "capture") => "capture",
         ("store", "sqlite")
-        | ("homeserver", "local")
+        | ("homeserver", "local" | "none" | "synapse")
         | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "sms" | "tls") => {
             "adapters"
         }
         ("identity_client", _) => "identity_client",
         ("outbound", _) => "outbound",
         ("store" | "courier" | "homeserver", _) => "traits",
-        ("validation" | "limits" | "policy" | "messages" | "outbox" | "routing", _) => "rules",
+        ("account" | "validation" | "limits" | "policy" | "messages" | "outbox" | "routing", _) => {
+            "rules"
+        }
         ("http", _) => "http",
         ("config", _) => "config",
         (

@@ -204,7 +204,7 @@ async fn of_two_accounts_that_bind_one_address_one_gets_it() {
     let bind = |user: &'static str| {
         app.threepid
             .directory()
-            .bind(user, &address, threepid::clock::Timestamp(0))
+            .bind(user, &address, None, threepid::clock::Timestamp(0))
     };
     assert_eq!(
         bind("@b:example.org").await.unwrap(),

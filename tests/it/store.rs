@@ -23,7 +23,10 @@ async fn of_parallel_binds_of_one_address_one_wins() {
             tokio::spawn(async move {
                 let address = Threepid::email("alice@example.org").unwrap();
                 let user = format!("@user{number}:example.org");
-                app.store.bind(&user, &address, Timestamp(0)).await.unwrap()
+                app.store
+                    .bind(&user, &address, None, Timestamp(0))
+                    .await
+                    .unwrap()
             })
         })
         .collect();

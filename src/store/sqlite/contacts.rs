@@ -21,16 +21,25 @@ impl Contacts for SqliteStore {
             .ask(move |connection| owner(connection, &threepid))
     }
 
-    async fn bind(&self, user_id: &str, threepid: &Threepid, now: Timestamp) -> StoreResult<Bound> {
+    async fn bind(
+        &self,
+        user_id: &str,
+        threepid: &Threepid,
+        validated_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> StoreResult<Bound> {
         let (user_id, threepid) = (user_id.to_owned(), threepid.clone());
         self.writer
             .run(Size::Many, move |connection| {
                 let inserted = connection
                     .prepare_cached(
-                        "INSERT INTO contact (medium, address, user_id, added_at) VALUES (?1, ?2, ?3, ?4)
+                        "INSERT INTO contact (medium, address, user_id, validated_at, added_at) VALUES (?1, ?2, ?3, ?4, ?5)
                          ON CONFLICT (medium, address) DO NOTHING",
                     )?
-                    .execute(params![threepid.medium().as_str(), threepid.address(), user_id, now.0])?;
+                    .execute(params![
+                        threepid.medium().as_str(), threepid.address(), user_id,
+                        validated_at.map(|moment| moment.0), now.0
+                    ])?;
                 Ok(Verdict::Keep(if inserted > 0 {
                     Bound::Bound
                 } else if owner(connection, &threepid)?.as_ref() == Some(&user_id) {
@@ -73,7 +82,7 @@ impl Contacts for SqliteStore {
             .ask_aside(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT user_id, medium, address, added_at FROM contact
+                        "SELECT user_id, medium, address, validated_at, added_at FROM contact
                          WHERE (?1 IS NULL OR user_id = ?1) AND (?2 IS NULL OR (user_id, address) > (?2, ?3))
                          ORDER BY user_id, address LIMIT ?4",
                     )?
@@ -82,7 +91,8 @@ impl Contacts for SqliteStore {
                             user_id: row.get(0)?,
                             medium: row.get(1)?,
                             address: row.get(2)?,
-                            added_at: Timestamp(row.get(3)?),
+                            validated_at: row.get::<_, Option<i64>>(3)?.map(Timestamp),
+                            added_at: Timestamp(row.get(4)?),
                         })
                     })?
                     .collect()

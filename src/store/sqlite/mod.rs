@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use self::{lock::Lock, readers::Readers, writer::Writer};
 use super::StoreResult;
 
+mod accounts;
 mod buckets;
 mod check;
+mod claims;
 mod contacts;
 mod lock;
 mod outbox;

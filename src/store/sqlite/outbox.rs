@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    session::MessageKind,
     store::{Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult},
     threepid::{Medium, Threepid},
 };
@@ -108,7 +109,7 @@ impl Outbox for SqliteStore {
             .ask_aside(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT outbox.id, outbox.kind, session.medium, session.address, outbox.state, outbox.deliveries,
+                        "SELECT outbox.id, outbox.kind, outbox.medium, coalesce(outbox.address, session.address), outbox.state, outbox.deliveries,
                                 outbox.queued_at, outbox.due_at, outbox.finished_at, outbox.outcome
                          FROM outbox LEFT JOIN session ON session.sid = outbox.sid
                          ORDER BY outbox.id DESC LIMIT ?1",
@@ -214,7 +215,7 @@ fn sort_out(connection: &Connection, leased: &[i64], now: Timestamp) -> rusqlite
         let queued = connection
             .prepare_cached(&format!(
                 "SELECT {SESSION}, outbox.id, outbox.kind, outbox.details, outbox.send_attempt, outbox.deliveries,
-                        outbox.queued_at, outbox.useless_at
+                        outbox.queued_at, outbox.useless_at, outbox.medium, outbox.address
                  FROM outbox JOIN session ON session.sid = outbox.sid WHERE outbox.id = ?1"
             ))?
             .query_row([id], queued)
@@ -236,7 +237,11 @@ fn sort_out(connection: &Connection, leased: &[i64], now: Timestamp) -> rusqlite
 /// Why a message would tell its reader nothing any more.
 fn stale(queued: &Queued, now: Timestamp) -> Option<&'static str> {
     let session = &queued.session;
-    if session.validated_at.is_some() {
+    if queued.kind == MessageKind::PasswordChanged {
+        None
+    } else if session.taken_at.is_some() {
+        Some("the password is reset already")
+    } else if session.validated_at.is_some() {
         Some("the address is proved already")
     } else if session.replaced_at.is_some() || session.is_over(now) {
         Some("its session is over")
@@ -264,8 +269,14 @@ fn drop_stale(
 fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
     let at = SESSION_WIDTH;
     let details: String = row.get(at + 2)?;
+    let session = row::session(row)?;
+    let to = match row.get(at + 8)? {
+        Some(address) => Threepid::stored(row::medium(row, at + 7)?, address),
+        None => session.threepid.clone(),
+    };
     Ok(Queued {
-        session: row::session(row)?,
+        session,
+        to,
         id: row.get(at)?,
         kind: row::kind(row, at + 1)?,
         details: serde_json::from_str(&details).unwrap_or_default(),

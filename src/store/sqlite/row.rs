@@ -21,7 +21,7 @@ pub(super) const SESSION_WIDTH: usize = 23;
 
 /// Reads the columns of [`SESSION`], which are the row's first.
 pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    let medium = word(row, 5, Medium::parse)?;
+    let medium = medium(row, 5)?;
     Ok(Session {
         sid: SessionId::from_bytes(row.get(0)?),
         scope: row.get(1)?,
@@ -55,6 +55,11 @@ fn proxied(row: &Row<'_>) -> rusqlite::Result<Option<Proxied>> {
         sid: row.get(21)?,
         access_token: row.get(22)?,
     }))
+}
+
+/// Reads the name of a medium.
+pub(super) fn medium(row: &Row<'_>, column: usize) -> rusqlite::Result<Medium> {
+    word(row, column, Medium::parse)
 }
 
 /// Reads the name of a kind of message.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::{
     SqliteStore,
     buckets::{count, count_all, full_at},
-    proxied,
+    claims, proxied,
     row::{self, SESSION},
     writer::{Size, Verdict},
 };
@@ -18,8 +18,8 @@ use crate::{
     secret::SessionId,
     session::Session,
     store::{
-        Bucket, Claimed, NewClaim, NewProxied, NewRequest, NewTry, Remembered, Requested,
-        Reservation, Reserved, Sessions, StoreResult,
+        Bucket, Claimed, FinishedReset, NewClaim, NewProxied, NewRequest, NewTry, Remembered,
+        Requested, Reservation, Reserved, Sessions, StoreResult,
     },
 };
 
@@ -139,57 +139,60 @@ impl Sessions for SqliteStore {
     async fn claim(&self, claim: NewClaim) -> StoreResult<Claimed> {
         self.writer
             .run(Size::Many, move |connection| {
-                let claimed = connection
-                    .prepare_cached(&format!(
-                        "UPDATE session SET claimed_by = :op, claim_digest = :digest, claimed_until = :until
-                         WHERE sid = :sid AND validated_at IS NOT NULL AND taken_at IS NULL AND expires_at > :now
-                           AND (claimed_by IS NULL
-                                OR (claimed_by = :op AND claim_digest = :digest AND claimed_until <= :now))
-                           AND NOT EXISTS (SELECT 1 FROM session WHERE claimed_by = :op AND sid <> :sid)
-                         RETURNING {SESSION}"
-                    ))?
-                    .query_row(
-                        named_params! {
-                            ":op": claim.op_id, ":digest": claim.digest, ":until": (claim.now + claim.lease).0,
-                            ":sid": claim.sid.as_bytes(), ":now": claim.now.0,
-                        },
-                        row::session,
-                    )
-                    .optional()?;
-                let answer = match claimed {
-                    Some(session) => Claimed::Yes(session),
-                    None => why_not(find(connection, claim.sid)?, &claim),
-                };
-                Ok(Verdict::Keep(answer))
+                claims::claim(connection, &claim).map(Verdict::Keep)
+            })
+            .await
+    }
+
+    async fn claim_by_page(&self, claim: NewClaim) -> StoreResult<Claimed> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                claims::claim_by_page(connection, &claim).map(Verdict::Keep)
+            })
+            .await
+    }
+
+    async fn pause(&self, op_id: &str, now: Timestamp) -> StoreResult<bool> {
+        let op_id = op_id.to_owned();
+        self.write_one(move |connection| claims::pause(connection, &op_id, now))
+            .await
+    }
+
+    async fn pause_all(&self, now: Timestamp) -> StoreResult<usize> {
+        self.write_one(move |connection| claims::pause_all(connection, now))
+            .await
+    }
+
+    async fn end(&self, op_id: &str, now: Timestamp) -> StoreResult<bool> {
+        let op_id = op_id.to_owned();
+        self.write_one(move |connection| claims::end(connection, &op_id, now))
+            .await
+    }
+
+    async fn end_resets(&self, user_id: &str, now: Timestamp) -> StoreResult<usize> {
+        let user_id = user_id.to_owned();
+        self.write_one(move |connection| claims::end_resets(connection, &user_id, now))
+            .await
+    }
+
+    async fn finish_reset(&self, finished: FinishedReset) -> StoreResult<bool> {
+        self.writer
+            .run(Size::Many, move |connection| {
+                claims::finish_reset(connection, &finished)
             })
             .await
     }
 
     async fn take(&self, op_id: &str, now: Timestamp) -> StoreResult<bool> {
         let op_id = op_id.to_owned();
-        self.write_one(move |connection| {
-            let taken = connection
-                .prepare_cached(
-                    "UPDATE session SET taken_at = ?2 WHERE claimed_by = ?1 AND taken_at IS NULL",
-                )?
-                .execute(params![op_id, now.0])?;
-            Ok(taken > 0)
-        })
-        .await
+        self.write_one(move |connection| Ok(claims::take(connection, &op_id, now)?.is_some()))
+            .await
     }
 
     async fn release(&self, op_id: &str) -> StoreResult<bool> {
         let op_id = op_id.to_owned();
-        self.write_one(move |connection| {
-            let released = connection
-                .prepare_cached(
-                    "UPDATE session SET claimed_by = NULL, claim_digest = NULL, claimed_until = NULL
-                     WHERE claimed_by = ?1 AND taken_at IS NULL",
-                )?
-                .execute([op_id])?;
-            Ok(released > 0)
-        })
-        .await
+        self.write_one(move |connection| claims::release(connection, &op_id))
+            .await
     }
 
     async fn sweep(&self, before: Timestamp, now: Timestamp) -> StoreResult<usize> {
@@ -203,7 +206,7 @@ impl Sessions for SqliteStore {
     }
 }
 
-fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Session>> {
+pub(super) fn find(connection: &Connection, sid: SessionId) -> rusqlite::Result<Option<Session>> {
     connection
         .prepare_cached(&format!("SELECT {SESSION} FROM session WHERE sid = ?1"))?
         .query_row([sid.as_bytes()], row::session)
@@ -222,7 +225,7 @@ fn repeated(
         .prepare_cached(
             "SELECT sid FROM session
              WHERE scope = ?1 AND replaced_at IS NULL AND send_attempt >= ?2
-               AND expires_at > ?3 AND validated_at IS NULL AND tries < ?4",
+               AND expires_at > ?3 AND validated_at IS NULL AND taken_at IS NULL AND tries < ?4",
         )?
         .query_row(params![scope, send_attempt, now.0, code_tries], |row| {
             row.get(0).map(SessionId::from_bytes)
@@ -254,7 +257,7 @@ fn mark_validated(
     let marked = connection
         .prepare_cached(
             "UPDATE session SET validated_at = ?2, expires_at = ?3
-             WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2",
+             WHERE sid = ?1 AND validated_at IS NULL AND genuine = 1 AND expires_at > ?2 AND claimed_by IS NULL",
         )?
         .execute(params![sid.as_bytes(), now.0, expires_at.0])?;
     Ok(marked > 0)
@@ -267,7 +270,7 @@ fn accept(connection: &Connection, request: &NewRequest) -> rusqlite::Result<Ver
         .prepare_cached(
             "UPDATE session SET replaced_at = ?2
              WHERE scope = ?1 AND replaced_at IS NULL
-               AND (expires_at <= ?2 OR validated_at IS NOT NULL OR tries >= ?3)",
+               AND (expires_at <= ?2 OR validated_at IS NOT NULL OR taken_at IS NOT NULL OR tries >= ?3)",
         )?
         .execute(params![
             request.session.scope,
@@ -364,16 +367,4 @@ fn queue_message(
             request.session.threepid.medium().as_str(),
         ])?;
     Ok(())
-}
-
-fn why_not(session: Option<Session>, claim: &NewClaim) -> Claimed {
-    match session {
-        Some(session) if session.taken_at.is_some() => Claimed::Taken {
-            same_request: session.claim_digest.as_deref() == Some(claim.digest.as_slice()),
-        },
-        Some(session) if session.validated_at.is_some() && session.expires_at > claim.now => {
-            Claimed::Held
-        }
-        other => Claimed::No(other),
-    }
 }

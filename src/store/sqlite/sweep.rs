@@ -52,6 +52,11 @@ fn step(
     connection
         .prepare_cached("DELETE FROM asking WHERE until < ?1")?
         .execute([before.0])?;
+    let stages = connection
+        .prepare_cached(
+            "DELETE FROM uia WHERE id IN (SELECT id FROM uia WHERE expires_at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![now.0, STEP])?;
     // Finished or not: nobody could use it any more.
     let messages = connection
         .prepare_cached(
@@ -64,10 +69,10 @@ fn step(
         .query_map(params![from, STEP], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let Some(last) = keys.last() else {
-        return Ok((sessions + messages, Vec::new()));
+        return Ok((sessions + stages + messages, Vec::new()));
     };
     let buckets = connection
         .prepare_cached("DELETE FROM bucket WHERE key > ?1 AND key <= ?2 AND full_at <= ?3")?
         .execute(params![from, last, now.0])?;
-    Ok((sessions + messages + buckets, last.clone()))
+    Ok((sessions + stages + messages + buckets, last.clone()))
 }

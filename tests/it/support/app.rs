@@ -173,7 +173,7 @@ impl TestApp {
         let address = address.expect("an address");
         self.threepid
             .directory()
-            .bind(user_id, &address, Timestamp(0))
+            .bind(user_id, &address, None, Timestamp(0))
             .await
             .expect("a free address");
     }
