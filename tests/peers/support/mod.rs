@@ -9,6 +9,8 @@ pub(crate) mod elsewhere;
 pub(crate) mod gateway;
 pub(crate) mod install;
 pub(crate) mod mails;
+pub(crate) mod ports;
+pub(crate) mod reverse_proxy;
 pub(crate) mod server;
 #[path = "../../it/support/smtp.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
