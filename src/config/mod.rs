@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod homeserver;
 mod known;
 mod load;
 mod others;
@@ -19,12 +20,11 @@ use crate::{
     threepid::Medium,
     validation::{Validate, Validates},
 };
+pub(crate) use homeserver::HomeserverKind;
+use homeserver::{Accounts, Delegate, Homeserver};
 pub(crate) use load::{Loaded, load};
 use others::{IdentityServers, Outbound};
-use sections::{
-    Accounts, Email, Homeserver, Limits, NextLinks, Pages, Policy, Secrets, Server, Sessions,
-    Storage,
-};
+use sections::{Email, Limits, NextLinks, Pages, Policy, Secrets, Server, Sessions, Storage};
 pub(crate) use sections::{Log, LogFormat, PurposePolicy};
 use sms::Sms;
 pub(crate) use sms::SmsTransport;
@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) identity_servers: IdentityServers,
     pub(crate) outbound: Outbound,
     pub(crate) accounts: Accounts,
+    pub(crate) delegate: Delegate,
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
@@ -66,11 +67,18 @@ impl Config {
             .to_owned()
     }
 
-    /// Who validates addresses of a medium.
+    /// Who validates addresses of a medium. Without a homeserver there is no password to reset.
     pub(crate) fn validates(&self, medium: Medium) -> Validates {
-        match medium {
+        let written = match medium {
             Medium::Email => self.email.validates(),
             Medium::Msisdn => self.sms.validates(),
+        };
+        match self.homeserver.kind {
+            HomeserverKind::None => Validates {
+                password: Validate::Off,
+                ..written
+            },
+            HomeserverKind::Local | HomeserverKind::Synapse => written,
         }
     }
 

@@ -4,24 +4,38 @@ use std::{fs, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Config, check, load::Problem};
+use super::{
+    Config, check,
+    homeserver::{Delegate, SecretPrefix},
+    load::Problem,
+    values::List,
+};
 
 /// Reads every such file into the key that stands for the secret itself.
 pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    let email = &mut config.email;
-    let servers = &mut config.identity_servers;
-    let mut found = vec![
+    let (email, server) = (&mut config.email, &mut config.server);
+    let (homeserver, servers) = (&mut config.homeserver, &mut config.identity_servers);
+    let named = |(key, file, secret): (&str, _, _)| (key.to_owned(), file, secret);
+    let mut found: Vec<_> = [
+        ("email.password", &email.password_file, &mut email.password),
         (
-            "email.password".to_owned(),
-            &email.password_file,
-            &mut email.password,
+            "server.api_token",
+            &server.api_token_file,
+            &mut server.api_token,
         ),
         (
-            "identity_servers.default_server_token".to_owned(),
+            "homeserver.admin_token",
+            &homeserver.admin_token_file,
+            &mut homeserver.admin_token,
+        ),
+        (
+            "identity_servers.default_server_token",
             &servers.default_server_token_file,
             &mut servers.default_server_token,
         ),
-    ];
+    ]
+    .map(named)
+    .into();
     for (name, gateway) in &mut config.sms.gateways {
         let key = format!("sms.gateways.{name}.password");
         found.push((key, &gateway.password_file, &mut gateway.settings.password));
@@ -35,11 +49,41 @@ pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &
             warnings.extend(check::readable_by_others(&format!("{key}_file"), path));
         }
     }
-    // A token is a word: nobody means the blanks and lines around it.
-    if let Some(token) = &servers.default_server_token {
-        let line = token.expose_secret().lines().next();
-        servers.default_server_token = Some(line.unwrap_or_default().trim().into());
+    let tokens = [
+        &mut server.api_token,
+        &mut homeserver.admin_token,
+        &mut servers.default_server_token,
+    ];
+    tokens.into_iter().for_each(shorten);
+    read_prefixes(&mut config.delegate, problems, warnings);
+}
+
+/// A token is a word: nobody means the blanks and lines around it.
+fn shorten(token: &mut Option<SecretString>) {
+    if let Some(text) = token {
+        let line = text.expose_secret().lines().next();
+        *token = Some(line.unwrap_or_default().trim().into());
     }
+}
+
+/// Reads the delegate's prefixes, one on each line that is not empty.
+fn read_prefixes(delegate: &mut Delegate, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
+    let Some(path) = &delegate.prefixes_file else {
+        return;
+    };
+    match read_one("delegate.prefixes", path, delegate.is_on()) {
+        Ok(text) => {
+            let lines = text.expose_secret().lines().map(str::trim);
+            let lines = lines.filter(|line| !line.is_empty());
+            delegate.prefixes = List(lines.map(|line| SecretPrefix(line.into())).collect());
+            if !delegate.is_on() {
+                let reason = "there is no prefix in it; write one on each line";
+                problems.push(Problem::new("delegate.prefixes_file", reason));
+            }
+        }
+        Err(problem) => problems.push(problem),
+    }
+    warnings.extend(check::readable_by_others("delegate.prefixes_file", path));
 }
 
 /// The text of a file without its last line's end.

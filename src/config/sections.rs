@@ -30,6 +30,10 @@ pub(crate) struct Server {
     pub(crate) trusted_proxies: List<String>,
     /// An address, or `off`.
     pub(crate) internal_listen: String,
+    /// Opens the routes for a homeserver.
+    #[serde(serialize_with = "hidden")]
+    pub(crate) api_token: Option<SecretString>,
+    pub(crate) api_token_file: Option<PathBuf>,
     pub(crate) max_connections: usize,
     pub(crate) request_timeout: Span,
     pub(crate) shutdown_grace: Span,
@@ -44,6 +48,8 @@ impl Default for Server {
             listen: List(vec![ListenAddress::Tcp(([127, 0, 0, 1], 8090).into())]),
             trusted_proxies: List::default(),
             internal_listen: "127.0.0.1:8091".to_owned(),
+            api_token: None,
+            api_token_file: None,
             max_connections: 1024,
             request_timeout: Span(Duration::from_secs(30)),
             shutdown_grace: Span(Duration::from_secs(20)),
@@ -126,35 +132,6 @@ impl Default for Secrets {
     }
 }
 
-/// Who keeps the accounts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Homeserver {
-    pub(crate) kind: HomeserverKind,
-}
-
-/// What stands behind `Directory`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", rename_all = "kebab-case")]
-pub(crate) enum HomeserverKind {
-    /// A table of our own.
-    #[default]
-    Local,
-}
-
-impl TryFrom<String> for HomeserverKind {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "local" {
-            return Ok(Self::Local);
-        }
-        Err(format!(
-            "{text:?} is not known; write \"local\": threepid itself keeps which account has which address"
-        ))
-    }
-}
-
 /// Email: whether, how and what is sent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -222,13 +199,6 @@ impl Email {
             password: self.validate_password.unwrap_or(self.validate),
         }
     }
-}
-
-/// What is told of accounts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Accounts {
-    pub(crate) reveal: bool,
 }
 
 /// How long things live.
@@ -311,12 +281,14 @@ pub(crate) struct NextLinks {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Pages {
     pub(crate) app_name: String,
+    pub(crate) finish_password_reset: bool,
 }
 
 impl Default for Pages {
     fn default() -> Self {
         Self {
             app_name: "threepid".to_owned(),
+            finish_password_reset: true,
         }
     }
 }

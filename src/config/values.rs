@@ -163,23 +163,30 @@ impl FromStr for PublicUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "write it as \"https://matrix.example.org\"";
-        let refuse = |why: &str| Err(format!("{why}; {FORM}"));
-        let Ok(mut url) = Url::parse(text) else {
-            return refuse("it is not a whole URL");
-        };
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return refuse("it must begin with https:// (or http:// on your own machine)");
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return refuse("it must not hold a user name or password");
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return refuse("it must not hold a ? or #");
-        }
-        let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&path);
-        Ok(Self(url))
+        plain_url(text)
+            .map(Self)
+            .map_err(|why| format!("{why}; {FORM}"))
     }
+}
+
+/// An http or https URL without user name, password, `?` and `#`; its path loses its last slash.
+///
+/// # Errors
+/// What it must not be; never the text itself, which may hold a password.
+pub(super) fn plain_url(text: &str) -> Result<Url, &'static str> {
+    let mut url = Url::parse(text).map_err(|_| "it is not a whole URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("it must begin with https:// (or http:// on your own machine)");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not hold a user name or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must not hold a ? or #");
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
 }
 
 /// The host of a server name: `example.org` of `example.org:8448`.

@@ -16,6 +16,7 @@ use crate::{
     threepid::Medium,
 };
 
+mod homeserver;
 mod others;
 mod sms;
 
@@ -37,6 +38,7 @@ pub(super) fn cross_check(config: &Config, problems: &mut Vec<Problem>) {
     check_mail(config, &mut refuse);
     sms::check(config, &mut refuse);
     others::check(config, &mut refuse);
+    homeserver::check(config, &mut refuse);
     check_sessions(config, &mut refuse);
     check_lists(config, &mut refuse);
     check_words(config, &mut refuse);
@@ -58,6 +60,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     }
     sms::warn(config, warnings);
     others::warn(config, warnings);
+    homeserver::warn(config, warnings);
     warnings.extend(readable_by_others(
         "secrets.key_file",
         &config.secrets.key_file,

@@ -12,6 +12,7 @@ use super::{
 };
 
 mod example;
+mod homeserver;
 mod others;
 mod secrets;
 mod sms;
@@ -103,8 +104,8 @@ fn unknown_keys_are_refused_with_the_name_that_was_meant() {
 /// Files with one bad value, and what is told of it.
 const BAD_VALUES: &[(&str, &str)] = &[
     (
-        "[homeserver]\nkind = 'synapse'",
-        "homeserver.kind: \"synapse\" is not known; write \"local\"",
+        "[homeserver]\nkind = 'conduit'",
+        "homeserver.kind: \"conduit\" is not known; write \"local\"",
     ),
     (
         "[email]\nvalidate = 'there'",

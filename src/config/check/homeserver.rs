@@ -1,0 +1,262 @@
+//! What is wrong with `[homeserver]`, `[delegate]` and what serves them.
+
+use std::{collections::HashSet, time::Duration};
+
+use secrecy::ExposeSecret;
+use url::{Host, Url};
+
+use crate::{
+    config::{
+        Config,
+        homeserver::{HomeserverKind, HomeserverUrl},
+    },
+    loopback::is_loopback_url,
+    outbound::Outbound,
+    outbound::Settings,
+    validation::Validate,
+};
+
+/// How many calls one request may need, one after the other.
+const CALLS: u32 = 6;
+/// The longest that one call may be waited for: a proof stays claimed for all the calls of a request.
+const LONGEST_CALL: Duration = Duration::from_secs(20);
+/// What homeservers show us must be at least that long to be no guess: 128 bits, in 64 letters.
+const LEAST_SECRET: usize = 22;
+/// How to make such a secret.
+const MAKE: &str = "make one with: openssl rand -hex 24";
+
+pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    check_kind(config, refuse);
+    check_tokens(config, refuse);
+    check_calls(config, refuse);
+    check_delegate(config, refuse);
+}
+
+fn check_kind(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let homeserver = &config.homeserver;
+    let has_url = homeserver.url.is_some();
+    match homeserver.kind {
+        HomeserverKind::Local => {}
+        HomeserverKind::Synapse => {
+            if !has_url {
+                refuse(
+                    "homeserver.url",
+                    "Synapse can not be asked without it; write where it listens, as url = \"http://127.0.0.1:8008\""
+                        .to_owned(),
+                );
+            }
+            if homeserver.admin_token.is_none() && homeserver.admin_token_file.is_none() {
+                refuse(
+                    "homeserver.admin_token_file",
+                    "Synapse tells only its administrators who has which address; write a file that holds the access \
+                     token of an administrator's account, or kind = \"none\" if there is to be none"
+                        .to_owned(),
+                );
+            }
+        }
+        HomeserverKind::None => {
+            if has_url {
+                refuse(
+                    "homeserver.url",
+                    "kind = \"none\" asks no homeserver; take it out, or write kind = \"synapse\" or \"local\""
+                        .to_owned(),
+                );
+            }
+            let resets = [
+                ("email.validate_password", config.email.validate_password),
+                ("sms.validate_password", Some(config.sms.validate_password)),
+            ];
+            for (key, validate) in resets {
+                if validate.is_some_and(|validate| validate != Validate::Off) {
+                    refuse(
+                        key,
+                        "with homeserver.kind = \"none\" no account is known whose password could be reset; take it out"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+    }
+    if !has_url && homeserver.kind != HomeserverKind::Synapse {
+        let key = token_key(
+            "homeserver.admin_token",
+            homeserver.admin_token_file.is_some(),
+        );
+        if homeserver.admin_token.is_some() || homeserver.admin_token_file.is_some() {
+            refuse(
+                &key,
+                "there is no homeserver that it is for; write url and kind = \"synapse\", or take it out".to_owned(),
+            );
+        }
+    }
+}
+
+/// The key that a token was written under.
+fn token_key(key: &str, is_file: bool) -> String {
+    format!("{key}{}", if is_file { "_file" } else { "" })
+}
+
+fn check_tokens(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let homeserver = &config.homeserver;
+    if let Err(why) = homeserver.admin_token() {
+        refuse(
+            &token_key(
+                "homeserver.admin_token",
+                homeserver.admin_token_file.is_some(),
+            ),
+            format!("there is no token in it: {why}; write the token, and nothing else"),
+        );
+    }
+    let server = &config.server;
+    let key = token_key("server.api_token", server.api_token_file.is_some());
+    match config.api_token() {
+        Err(why) => refuse(
+            &key,
+            format!("there is no token in it: {why}; write the token, and nothing else"),
+        ),
+        Ok(Some(token)) if token.reveal().len() < LEAST_SECRET => refuse(
+            &key,
+            format!("it is too short to be a secret; {MAKE}"),
+        ),
+        Ok(Some(_)) if server.internal_address() == Ok(None) => refuse(
+            &key,
+            "it opens internal routes, and server.internal_listen is \"off\"; write an address there, or take it out"
+                .to_owned(),
+        ),
+        Ok(_) => {}
+    }
+}
+
+fn check_calls(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let homeserver = &config.homeserver;
+    if !homeserver.ca_files.0.is_empty() {
+        let settings = Settings {
+            ca_files: homeserver.ca_files.0.clone(),
+            ..Settings::default()
+        };
+        if let Err(reason) = Outbound::new(settings) {
+            let reason = reason.replace("outbound.ca_files", "it");
+            refuse("homeserver.ca_files", reason);
+        }
+    }
+    if homeserver.url.is_none() {
+        return;
+    }
+    let (call, request) = (homeserver.timeout, config.server.request_timeout);
+    if call.0 > LONGEST_CALL {
+        let most = LONGEST_CALL.as_secs();
+        refuse(
+            "homeserver.timeout",
+            format!("{call} is too long for people to wait; write {most}s at most"),
+        );
+    } else if call.0 * CALLS > request.0 {
+        refuse(
+            "homeserver.timeout",
+            format!(
+                "one request may need {CALLS} calls, and {CALLS} times {call} is more than server.request_timeout, which \
+                 is {request}; shorten it, or lengthen that"
+            ),
+        );
+    }
+}
+
+fn check_delegate(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let delegate = &config.delegate;
+    let key = if delegate.prefixes_file.is_some() {
+        "delegate.prefixes_file"
+    } else {
+        "delegate.prefixes"
+    };
+    let mut seen = HashSet::new();
+    for (at, prefix) in delegate.prefixes.0.iter().enumerate() {
+        let text = prefix.0.expose_secret();
+        let number = at + 1;
+        if let Err(why) = check_prefix(text) {
+            refuse(key, format!("prefix {number} {why}"));
+        } else if !seen.insert(text.trim_matches('/')) {
+            refuse(
+                key,
+                format!("prefix {number} stands there twice; take one out"),
+            );
+        }
+    }
+    if delegate.is_on() {
+        if !delegate.public && config.server.internal_address() == Ok(None) {
+            refuse(
+                key,
+                "homeservers call the internal listener, and server.internal_listen is \"off\"; write an address there"
+                    .to_owned(),
+            );
+        }
+        if delegate.networks.0.is_empty() {
+            refuse(
+                "delegate.networks",
+                "nobody could call; write the homeserver's address, as [\"127.0.0.1\"]".to_owned(),
+            );
+        }
+    } else if delegate.public {
+        refuse(
+            "delegate.public",
+            format!(
+                "there is no prefix that anybody could call; write prefixes_file = \"…\" ({MAKE}), or take it out"
+            ),
+        );
+    }
+}
+
+/// Whether a prefix can stand in a path, and is no guess.
+fn check_prefix(text: &str) -> Result<(), String> {
+    let inner = text.trim_matches('/');
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.~/".contains(letter);
+    if !inner.chars().all(is_letter) {
+        return Err(format!(
+            "holds what a path can not; letters, digits and - _ . ~ / alone may stand there: {MAKE}"
+        ));
+    }
+    if inner.split('/').any(|part| matches!(part, "." | "..")) || inner.contains("//") {
+        return Err("holds //, or a part that is . or ..; take it out".to_owned());
+    }
+    let long = inner.chars().filter(|letter| *letter != '/').count();
+    if long < LEAST_SECRET {
+        return Err(format!(
+            "is too short to be a secret: {LEAST_SECRET} letters at least; {MAKE}"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
+    if let Some(HomeserverUrl(url)) = &config.homeserver.url
+        && url.scheme() == "http"
+        && !is_near(url)
+    {
+        warnings.push(format!(
+            "homeserver.url: {url} is not https: whoever is on the way reads the tokens and passwords of your people, \
+             and the administrator's"
+        ));
+    }
+    let has_secrets = config.server.api_token.is_some() || config.delegate.is_on();
+    let internal = config.server.internal_address().ok().flatten();
+    if let Some(address) = internal.filter(|address| has_secrets && !address.is_local()) {
+        warnings.push(format!(
+            "server.internal_listen: {address} is open to other machines, and what homeservers call there is not \
+             encrypted; let only the homeserver reach it"
+        ));
+    }
+}
+
+/// Whether a URL leads to this machine, or to one of a private network. Names without a dot are such in containers.
+fn is_near(url: &Url) -> bool {
+    is_loopback_url(url)
+        || match url.host() {
+            Some(Host::Domain(name)) => {
+                !name.contains('.')
+                    || [".localhost", ".local", ".internal"]
+                        .iter()
+                        .any(|end| name.ends_with(end))
+            }
+            Some(Host::Ipv4(v4)) => v4.is_private() || v4.is_link_local(),
+            Some(Host::Ipv6(v6)) => v6.is_unique_local() || v6.is_unicast_link_local(),
+            None => false,
+        }
+}

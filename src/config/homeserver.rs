@@ -1,0 +1,205 @@
+//! `[homeserver]`, `[accounts]` and `[delegate]`: who keeps the accounts, what they may do here, and which homeservers
+//! hand their validations over to us.
+
+use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use url::Url;
+
+use super::{
+    Config,
+    sections::hidden,
+    values::{List, Network, Span, plain_url},
+};
+use crate::{http::listen::ListenAddress, secret::AccessToken};
+
+/// Who keeps the accounts.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Homeserver {
+    pub(crate) kind: HomeserverKind,
+    pub(crate) url: Option<HomeserverUrl>,
+    #[serde(serialize_with = "hidden")]
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// For one call.
+    pub(crate) timeout: Span,
+    pub(crate) ca_files: List<PathBuf>,
+}
+
+impl Default for Homeserver {
+    fn default() -> Self {
+        Self {
+            kind: HomeserverKind::Local,
+            url: None,
+            admin_token: None,
+            admin_token_file: None,
+            timeout: Span(Duration::from_secs(5)),
+            ca_files: List::default(),
+        }
+    }
+}
+
+impl Homeserver {
+    /// The access token of an administrator's account.
+    ///
+    /// # Errors
+    /// Why it is none; never what it is.
+    pub(crate) fn admin_token(&self) -> Result<Option<AccessToken>, String> {
+        token(self.admin_token.as_ref())
+    }
+}
+
+/// A token, if one is written.
+///
+/// # Errors
+/// Why it is none; never what it is.
+pub(super) fn token(written: Option<&SecretString>) -> Result<Option<AccessToken>, String> {
+    let parsed = written.map(|text| AccessToken::parse(text.expose_secret()));
+    parsed.transpose().map_err(|error| error.to_string())
+}
+
+/// Which homeserver it is: what stands behind `Directory` and `Accounts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "kebab-case")]
+pub(crate) enum HomeserverKind {
+    /// A table of our own has the addresses.
+    #[default]
+    Local,
+    /// There is none that we could ask.
+    None,
+    /// Synapse has the addresses, and is asked through its admin API.
+    Synapse,
+}
+
+impl TryFrom<String> for HomeserverKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "local" => Ok(Self::Local),
+            "none" => Ok(Self::None),
+            "synapse" => Ok(Self::Synapse),
+            _ => Err(format!(
+                "{text:?} is not known; write \"local\" (threepid itself keeps which account has which address), \
+                 \"synapse\" or \"none\""
+            )),
+        }
+    }
+}
+
+/// Where the homeserver answers: what stands before `/_matrix` in its paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct HomeserverUrl(pub(crate) Url);
+
+impl<'de> Deserialize<'de> for HomeserverUrl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for HomeserverUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write it as \"http://127.0.0.1:8008\"";
+        let url = plain_url(text).map_err(|why| format!("{why}; {FORM}"))?;
+        let mut segments = url.path().split('/');
+        if segments.any(|segment| matches!(segment, "_matrix" | "_synapse")) {
+            return Err(format!("it ends before /_matrix and /_synapse; {FORM}"));
+        }
+        Ok(Self(url))
+    }
+}
+
+/// What accounts may do here, and what is told of them.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Accounts {
+    pub(crate) reveal: bool,
+    pub(crate) allow_changes: bool,
+    pub(crate) password_change: bool,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            reveal: false,
+            allow_changes: true,
+            password_change: true,
+        }
+    }
+}
+
+/// Homeservers that call us as their identity server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Delegate {
+    #[serde(serialize_with = "none_at_all")]
+    pub(crate) prefixes: List<SecretPrefix>,
+    /// One on each line.
+    pub(crate) prefixes_file: Option<PathBuf>,
+    pub(crate) networks: List<Network>,
+    pub(crate) public: bool,
+}
+
+impl Default for Delegate {
+    fn default() -> Self {
+        Self {
+            prefixes: List::default(),
+            prefixes_file: None,
+            networks: List(vec![
+                Network(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into()),
+                Network(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128).into()),
+            ]),
+            public: false,
+        }
+    }
+}
+
+impl Delegate {
+    /// Whether anybody calls.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.prefixes.0.is_empty()
+    }
+}
+
+/// What stands before the paths that a homeserver calls, and shows who it is.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretPrefix(pub(crate) SecretString);
+
+impl FromStr for SecretPrefix {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.trim().into()))
+    }
+}
+
+/// Secrets are written as if there were none.
+fn none_at_all<S: Serializer>(_: &List<SecretPrefix>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq([(); 0])
+}
+
+impl Config {
+    /// The token by which a homeserver calls the internal routes.
+    ///
+    /// # Errors
+    /// Why it is none; never what it is.
+    pub(crate) fn api_token(&self) -> Result<Option<AccessToken>, String> {
+        token(self.server.api_token.as_ref())
+    }
+
+    /// Where homeservers reach us as their delegate: the listener's key, and its addresses.
+    pub(crate) fn delegate_listens(&self) -> (&'static str, Vec<ListenAddress>) {
+        let server = &self.server;
+        if self.delegate.public {
+            return ("server.listen", server.listen.0.clone());
+        }
+        let internal = server.internal_address().ok().flatten();
+        ("server.internal_listen", internal.into_iter().collect())
+    }
+}
