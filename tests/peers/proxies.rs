@@ -7,44 +7,88 @@ use self::proxied::{HOST, Site};
 #[path = "support/proxied.rs"]
 mod proxied;
 
-const REGISTER: &str = "/_matrix/client/v3/register/email/requestToken";
+const ADD: &str = "/_matrix/client/v3/account/3pid/email/requestToken";
 const SUBMIT: &str = "/_threepid/email/submitToken";
 const A: &str = "127.0.0.2";
 const B: &str = "127.0.0.3";
+const PREFIXES: [&str; 4] = ["v3", "r0", "unstable", "api/v1"];
+
+/// What a sidecar has to itself below each prefix.
+const ACCOUNTS: [&str; 14] = [
+    "register/email/requestToken",
+    "register/msisdn/requestToken",
+    "account/password/email/requestToken",
+    "account/password/msisdn/requestToken",
+    "account/3pid/email/requestToken",
+    "account/3pid/msisdn/requestToken",
+    "account/password",
+    "account/3pid",
+    "account/3pid/add",
+    "account/3pid/delete",
+    "account/3pid/bind",
+    "account/3pid/unbind",
+    "auth/m.login.email.identity/fallback/web",
+    "auth/m.login.msisdn/fallback/web",
+];
+const SUBMIT_OF_SYNAPSE: &str = "/_matrix/client/unstable/add_threepid/msisdn/submit_token";
 
 #[test]
 fn tokens_are_asked_for_under_every_prefix() {
-    for site in Site::both() {
-        let mut client = 1;
-        for prefix in ["v3", "r0", "unstable", "api/v1"] {
-            for purpose in ["register", "account/password", "account/3pid"] {
-                client += 1;
-                let from = format!("127.0.1.{client}");
-                let path = format!("/_matrix/client/{prefix}/{purpose}/email/requestToken");
-                let email = format!("alice{client}@example.org");
+    for site in Site::all() {
+        for (client, prefix) in PREFIXES.iter().enumerate() {
+            let from = format!("127.0.1.{}", client + 1);
+            let path = format!("/_matrix/client/{prefix}/account/3pid/email/requestToken");
+            let email = format!("alice{client}@example.org");
 
-                let answer = site.request_token(&from, &path, &email);
+            let answer = site.request_token(&from, &path, &email);
 
-                assert_eq!(answer.status, 200, "{:?} {path}: {answer:?}", site.proxy);
-                let submit_url = format!("https://{HOST}{SUBMIT}");
-                assert_eq!(answer.json()["submit_url"], submit_url, "{path}");
-            }
+            assert_eq!(answer.status, 200, "{:?} {path}: {answer:?}", site.proxy);
+            let submit_url = format!("https://{HOST}{SUBMIT}");
+            assert_eq!(answer.json()["submit_url"], submit_url, "{path}");
         }
     }
 }
 
 #[test]
-fn phone_numbers_are_threepid_s_too() {
-    for site in Site::both() {
-        for purpose in ["register", "account/password", "account/3pid"] {
-            let path = format!("/_matrix/client/v3/{purpose}/msisdn/requestToken");
+fn beside_a_homeserver_all_addresses_and_passwords_are_threepid_s() {
+    for site in Site::sidecars() {
+        let prefixed = PREFIXES
+            .iter()
+            .flat_map(|prefix| ACCOUNTS.map(|path| format!("/_matrix/client/{prefix}/{path}")));
+        for path in prefixed.chain([SUBMIT_OF_SYNAPSE.to_owned()]) {
+            let answer = site.ask(A, &format!("{path}?session=x"), &["--data", "{}"]);
+            let preflight = site.ask(A, &path, &["--request", "OPTIONS"]);
+
+            let told = format!("{:?} {path}: {answer:?} {preflight:?}", site.proxy);
+            assert!(answer.is_threepid_s(), "{told}");
+            assert!(!preflight.body.contains("homeserver"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn as_a_delegate_threepid_has_what_synapse_lacks_and_no_more() {
+    let site = Site::delegate();
+    for prefix in PREFIXES {
+        for path in ACCOUNTS {
+            let path = format!("/_matrix/client/{prefix}/{path}");
 
             let answer = site.ask(A, &path, &["--data", "{}"]);
+            let preflight = site.ask(A, &path, &["--request", "OPTIONS"]);
 
-            // The homeserver behind it would say 200.
-            assert_eq!(answer.status, 400, "{:?} {path}: {answer:?}", site.proxy);
-            assert!(answer.json()["errcode"].is_string(), "{path}: {answer:?}");
+            let is_ours = path.ends_with("account/3pid/email/requestToken");
+            assert_eq!(answer.is_threepid_s(), is_ours, "{path}: {answer:?}");
+            let is_homeserver_s = preflight.body.starts_with("homeserver:");
+            assert_eq!(is_homeserver_s, !is_ours, "{path}: {preflight:?}");
         }
+    }
+    let submitted = site.ask(A, SUBMIT_OF_SYNAPSE, &["--data", "{}"]);
+    assert!(submitted.body.starts_with("homeserver:"), "{submitted:?}");
+}
+
+#[test]
+fn codes_for_phone_numbers_are_threepid_s_too() {
+    for site in Site::all() {
         let submitted = site.ask(A, "/_threepid/msisdn/submitToken", &["--data", "{}"]);
         assert!(submitted.json()["errcode"].is_string(), "{submitted:?}");
     }
@@ -52,8 +96,8 @@ fn phone_numbers_are_threepid_s_too() {
 
 #[test]
 fn links_and_codes_come_through() {
-    for site in Site::both() {
-        let sid = site.request_token(A, REGISTER, "alice@example.org").json()["sid"].clone();
+    for site in Site::all() {
+        let sid = site.request_token(A, ADD, "alice@example.org").json()["sid"].clone();
         let (link, code) = site.mail("alice@example.org");
         let shown = json!({ "sid": sid, "client_secret": "monkeys", "token": code });
         let wrong = format!("{SUBMIT}?sid=S&client_secret=monkeys&token=1");
@@ -72,7 +116,7 @@ fn links_and_codes_come_through() {
 
 #[test]
 fn nothing_else_of_threepid_is_reached() {
-    for site in Site::both() {
+    for site in Site::all() {
         for path in [
             "/_threepid",
             "/_threepid/",
@@ -81,6 +125,7 @@ fn nothing_else_of_threepid_is_reached() {
             "/_threepid/health/live",
             "/_threepid/health/ready",
             "/_threepid/admin/v1/x",
+            "/_threepid/homeserver/v1/session",
             "/_threepid/link",
             "/_threepid/link/",
             "/_threepid/link/../health/live",
@@ -112,9 +157,37 @@ fn nothing_else_of_threepid_is_reached() {
 }
 
 #[test]
+fn what_administrators_and_homeservers_use_is_not_reached() {
+    for site in Site::all() {
+        for path in [
+            "/_synapse/admin/v1/server_version",
+            "/_synapse/client/../admin/v1/server_version",
+            "/_synapse/client/..%2fadmin/v1/server_version",
+            "/_synapse%2fadmin/v1/server_version",
+            "/_matrix/../_synapse/admin/v1/server_version",
+            "/_matrix/..%2f_synapse/admin/v1/server_version",
+            "/_matrix/%2e%2e/_synapse/admin/v1/server_version",
+            // Below /_matrix for whoever resolves it, and not for whoever reads it as it stands.
+            "/_synapse/admin/v2/users/..%2f..%2f..%2f..%2f_matrix%2fx",
+            "/_synapse/admin/v2/users/../../../../_matrix/x",
+            "/_matrix/identity/api/v1",
+            "/_matrix/identity/api/v1/3pid/getValidated3pid?sid=1&client_secret=x",
+            "/_matrix/identity/api/v1/validate/email/requestToken",
+            "/_matrix/client/../identity/api/v1/validate/email/requestToken",
+            "/_matrix/identity/api%2fv1/validate/email/requestToken",
+        ] {
+            let answer = site.ask(A, path, &[]);
+
+            let told = format!("{:?} {path}: {answer:?}", site.proxy);
+            assert!([400, 404].contains(&answer.status), "{told}");
+        }
+    }
+}
+
+#[test]
 fn a_link_that_is_written_otherwise_opens_nothing() {
-    for site in Site::both() {
-        site.request_token(A, REGISTER, "alice@example.org");
+    for site in Site::all() {
+        site.request_token(A, ADD, "alice@example.org");
         let (link, _) = site.mail("alice@example.org");
         for path in [
             link.replace("/link", "//link"),
@@ -136,12 +209,19 @@ fn a_link_that_is_written_otherwise_opens_nothing() {
 
 #[test]
 fn the_rest_of_matrix_reaches_the_homeserver_as_it_was_sent() {
-    for site in Site::both() {
+    for site in Site::all() {
         for path in [
             "/_matrix/client/versions",
             "/_matrix/client/v3/register",
             "/_matrix/client/v3/register/msisdn/requestTokens",
-            "/_matrix/client/v3/account/3pid?access_token=x",
+            "/_matrix/client/v3/account/whoami?access_token=x",
+            "/_matrix/client/v3/account/3pid/",
+            "/_matrix/client/v3/account/3pids",
+            "/_matrix/client/v3/account/password_policy",
+            "/_matrix/client/v3/auth/m.login.terms/fallback/web?session=x",
+            "/_matrix/client/v3/add_threepid/msisdn/submit_token",
+            "/_synapse/client/saml2/metadata.xml",
+            "/.well-known/matrix/client",
             "/_matrix/client/v3/rooms/!a%2Fb:example.org/state/m.room.member/@x:y",
             "/_matrix/federation/v1/version",
         ] {
@@ -155,7 +235,7 @@ fn the_rest_of_matrix_reaches_the_homeserver_as_it_was_sent() {
 
 #[test]
 fn a_limit_holds_for_the_client_and_not_for_all_behind_the_proxy() {
-    for site in Site::both() {
+    for site in Site::all() {
         let mut asked = 0;
         let mut ask = |from, forged: &[&str]| {
             asked += 1;
@@ -163,7 +243,7 @@ fn a_limit_holds_for_the_client_and_not_for_all_behind_the_proxy() {
             let body = json!({ "client_secret": "monkeys", "email": email, "send_attempt": 1 });
             let body = body.to_string();
             let options = [&["--data", &body][..], forged].concat();
-            site.ask(from, REGISTER, &options).status
+            site.ask(from, ADD, &options).status
         };
         let forged = ["--header", "X-Forwarded-For: 198.51.100.7"];
         let also_forged = ["--header", "Forwarded: for=198.51.100.8"];
@@ -183,9 +263,9 @@ fn a_limit_holds_for_the_client_and_not_for_all_behind_the_proxy() {
 
 #[test]
 fn a_body_that_is_too_large_is_refused_in_the_client_s_words() {
-    for site in Site::both() {
+    for site in Site::all() {
         let body = "x".repeat(65_537);
-        for path in [REGISTER, SUBMIT] {
+        for path in [ADD, SUBMIT] {
             let answer = site.ask(A, path, &["--data", &body]);
 
             assert_eq!(answer.status, 413, "{:?} {path}: {answer:?}", site.proxy);
@@ -196,8 +276,8 @@ fn a_body_that_is_too_large_is_refused_in_the_client_s_words() {
 
 #[test]
 fn no_log_holds_a_secret_not_even_when_threepid_is_down() {
-    for mut site in Site::both() {
-        site.request_token(A, REGISTER, "alice@example.org");
+    for mut site in Site::all() {
+        site.request_token(A, ADD, "alice@example.org");
         let (link, code) = site.mail("alice@example.org");
         let submit = format!("{SUBMIT}?sid=S&client_secret=monkeys&token={code}");
         let referer = format!("Referer: https://{HOST}{link}");

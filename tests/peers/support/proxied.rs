@@ -21,17 +21,22 @@ use crate::support::{
     reverse_proxy::{Process, caddy, make_certificate, need_programs, nginx},
 };
 
-const NGINX: &str = include_str!("../../../deploy/nginx.conf");
+const NGINX: &str = include_str!("../../../deploy/nginx-sidecar.conf");
+const DELEGATE: &str = include_str!("../../../deploy/nginx-delegate.conf");
 const CADDY: &str = include_str!("../../../deploy/Caddyfile");
 
 /// How often, and how many times, something that starts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS: usize = 400;
 
-/// Which reverse proxy.
+/// Which reverse proxy, with which recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
+    /// nginx with the sidecar.
     Nginx,
+    /// nginx with the delegate.
+    Delegate,
+    /// Caddy with the sidecar.
     Caddy,
 }
 
@@ -55,6 +60,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Whether threepid answered: neither the homeserver nor the proxy itself.
+    pub(crate) fn is_threepid_s(&self) -> bool {
+        let is_homeserver_s = self.body.starts_with("homeserver:");
+        let is_proxy_s = self.body.is_empty() || self.body.contains("<center>");
+        !is_homeserver_s && !is_proxy_s
+    }
+
     /// The body as JSON; `null` if it is none.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or(Value::Null)
@@ -62,8 +74,19 @@ impl Answer {
 }
 
 impl Site {
-    pub(crate) fn both() -> [Self; 2] {
-        [Self::start(Proxy::Nginx), Self::start(Proxy::Caddy)]
+    /// One with each recipe.
+    pub(crate) fn all() -> [Self; 3] {
+        [Proxy::Nginx, Proxy::Delegate, Proxy::Caddy].map(Self::start)
+    }
+
+    /// Those where all addresses are threepid's.
+    pub(crate) fn sidecars() -> [Self; 2] {
+        [Proxy::Nginx, Proxy::Caddy].map(Self::start)
+    }
+
+    /// The one where the homeserver asks threepid.
+    pub(crate) fn delegate() -> Self {
+        Self::start(Proxy::Delegate)
     }
 
     fn start(proxy: Proxy) -> Self {
@@ -79,6 +102,7 @@ impl Site {
         ];
         let reverse_proxy = match proxy {
             Proxy::Nginx => nginx(folder.path(), NGINX, port, &ports),
+            Proxy::Delegate => nginx(folder.path(), DELEGATE, port, &ports),
             Proxy::Caddy => caddy(folder.path(), CADDY, port, &ports),
         };
         let mut site = Self {
