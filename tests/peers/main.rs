@@ -18,3 +18,4 @@ mod proxies;
 mod relay;
 mod support;
 mod sydent;
+mod synapse;

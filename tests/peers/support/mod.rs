@@ -3,15 +3,20 @@
 #[path = "../../it/support/certificates.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod certificates;
+pub(crate) mod client_api;
 pub(crate) mod elsewhere;
 #[path = "../../it/support/gateway.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod gateway;
 pub(crate) mod install;
+pub(crate) mod js_sdk;
 pub(crate) mod mails;
+pub(crate) mod ports;
+pub(crate) mod reverse_proxy;
 pub(crate) mod server;
 #[path = "../../it/support/smtp.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod smtp;
 pub(crate) mod sydent;
+pub(crate) mod synapse;
 pub(crate) mod webdriver;

@@ -1,12 +1,11 @@
 //! A whole site: a reverse proxy with the configuration of `deploy/`, the program behind it, a homeserver beside it.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -16,8 +15,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// The name that both configurations hold.
-pub(crate) const HOST: &str = "matrix.example.org";
+pub(crate) use crate::support::reverse_proxy::HOST;
+use crate::support::{
+    ports::free_port,
+    reverse_proxy::{Process, caddy, make_certificate, need_programs, nginx},
+};
+
+const NGINX: &str = include_str!("../../../deploy/nginx.conf");
+const CADDY: &str = include_str!("../../../deploy/Caddyfile");
+
 /// How often, and how many times, something that starts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS: usize = 400;
@@ -55,22 +61,6 @@ impl Answer {
     }
 }
 
-/// A program that is ended by its id.
-struct Process(Child);
-
-impl Process {
-    fn end(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 impl Site {
     pub(crate) fn both() -> [Self; 2] {
         [Self::start(Proxy::Nginx), Self::start(Proxy::Caddy)]
@@ -88,8 +78,8 @@ impl Site {
             ("127.0.0.1:8008", format!("127.0.0.1:{homeserver_port}")),
         ];
         let reverse_proxy = match proxy {
-            Proxy::Nginx => nginx(folder.path(), port, &ports),
-            Proxy::Caddy => caddy(folder.path(), port, &ports),
+            Proxy::Nginx => nginx(folder.path(), NGINX, port, &ports),
+            Proxy::Caddy => caddy(folder.path(), CADDY, port, &ports),
         };
         let mut site = Self {
             proxy,
@@ -211,7 +201,7 @@ fn threepid(folder: &Path) -> (Process, String, String) {
     });
     let mut next = || addresses.next().expect("it says where it listens");
     let (listen, internal) = (next(), next());
-    (Process(child), listen, internal)
+    (Process::new(child), listen, internal)
 }
 
 /// A homeserver that says which of its paths was asked for.
@@ -224,130 +214,4 @@ fn homeserver() -> (Runtime, u16) {
     let router = Router::new().fallback(told);
     runtime.spawn(async move { axum::serve(listener, router).await });
     (runtime, port)
-}
-
-/// nginx, with nothing but ports, certificate and log changed in its configuration.
-fn nginx(folder: &Path, port: u16, ports: &[(&str, String)]) -> Process {
-    let inside = |name: &str| folder.join(name).display().to_string();
-    let mut changes = vec![
-        ("listen 443 ssl;", format!("listen 127.0.0.1:{port} ssl;")),
-        ("listen [::]:443 ssl;", String::new()),
-        (
-            "/etc/letsencrypt/live/matrix.example.org/fullchain.pem",
-            inside("site.pem"),
-        ),
-        (
-            "/etc/letsencrypt/live/matrix.example.org/privkey.pem",
-            inside("site.key"),
-        ),
-        ("/var/log/nginx/matrix.access.log", inside("access.log")),
-    ];
-    changes.extend_from_slice(ports);
-    let site = changed(include_str!("../../../deploy/nginx.conf"), &changes);
-    fs::write(folder.join("site.conf"), site).expect("the folder can be written");
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|name| format!("{name}_temp_path {};", inside(name)));
-    let main = format!(
-        "daemon off; master_process off; pid {}; events {{}} http {{ {} include {}; }}",
-        inside("nginx.pid"),
-        temporary.concat(),
-        inside("site.conf")
-    );
-    fs::write(folder.join("nginx.conf"), main).expect("the folder can be written");
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(folder.join("nginx.conf"));
-    command.arg("-e").arg(folder.join("error.log"));
-    start(command, folder)
-}
-
-/// Caddy, with nothing but ports, certificate and log changed in its configuration.
-fn caddy(folder: &Path, port: u16, ports: &[(&str, String)]) -> Process {
-    let inside = |name: &str| folder.join(name).display().to_string();
-    let mut changes = vec![
-        // No port for its administration, and none for plain HTTP.
-        (
-            "\n{\n",
-            "\n{\nadmin off\nauto_https disable_redirects\n".to_owned(),
-        ),
-        (
-            "\nmatrix.example.org {\n",
-            format!(
-                "\n{HOST}:{port} {{\ntls {} {}\n",
-                inside("site.pem"),
-                inside("site.key")
-            ),
-        ),
-        ("/var/log/caddy/matrix.access.log", inside("access.log")),
-    ];
-    changes.extend_from_slice(ports);
-    let site = changed(include_str!("../../../deploy/Caddyfile"), &changes);
-    fs::write(folder.join("Caddyfile"), site).expect("the folder can be written");
-    let mut command = Command::new("caddy");
-    command.args(["run", "--adapter", "caddyfile", "--config"]);
-    command.arg(folder.join("Caddyfile"));
-    command
-        .env("XDG_DATA_HOME", folder)
-        .env("XDG_CONFIG_HOME", folder);
-    start(command, folder)
-}
-
-/// The text with each of `changes` made; a text that lacks one is not the one we know.
-fn changed(text: &str, changes: &[(&str, String)]) -> String {
-    changes.iter().fold(text.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "{from:?} stands in the configuration");
-        text.replace(from, to)
-    })
-}
-
-fn start(mut command: Command, folder: &Path) -> Process {
-    let output = File::create(folder.join("output.log")).expect("the folder can be written");
-    let errors = output.try_clone().expect("a file can be opened twice");
-    let child = command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    Process(child.spawn().expect("the proxy starts"))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
-}
-
-fn make_certificate(folder: &Path) {
-    let name = format!("/CN={HOST}");
-    let made = Command::new("openssl")
-        .current_dir(folder)
-        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
-        .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", &name])
-        .args(["-addext", &format!("subjectAltName=DNS:{HOST}")])
-        .args(["-keyout", "site.key", "-out", "site.pem"])
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{made:?}");
-}
-
-/// Installs what is missing, once, where that is allowed.
-fn need_programs() {
-    const INSTALL: &str = "apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-                           nginx-light caddy curl openssl";
-    static READY: OnceLock<()> = OnceLock::new();
-    let runs = |command: &str| {
-        let mut shell = Command::new("sh");
-        // The services of the packages are not to be started.
-        shell.args(["-c", command]).env("RUNLEVEL", "1");
-        shell.env("DEBIAN_FRONTEND", "noninteractive");
-        let output = shell.stdin(Stdio::null()).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let there =
-        || runs("command -v nginx && command -v caddy && command -v curl && command -v openssl");
-    READY.get_or_init(|| {
-        if there() {
-            return;
-        }
-        let is_root = runs("test \"$(id -u)\" = 0");
-        let installed = is_root && (runs(INSTALL) || (runs("apt-get update") && runs(INSTALL)));
-        assert!(
-            installed && there(),
-            "nginx, caddy, curl and openssl are needed; run as root: {INSTALL}"
-        );
-    });
 }

@@ -248,9 +248,7 @@ impl Server {
 
     /// Sends it a signal: `TERM` tells it to stop, `KILL` ends it as if the machine had lost its power.
     pub(crate) async fn signal(&self, name: &str) {
-        let kill = format!("kill -s {name} {}", self.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().await;
-        assert!(sent.expect("a shell runs").success());
+        send_signal(name, self.id()).await;
     }
 
     /// Waits until it ends by itself.
@@ -258,6 +256,13 @@ impl Server {
         let ended = timeout(PATIENCE, self.child.wait()).await;
         ended.expect("it stops").expect("it is a child of ours")
     }
+}
+
+/// Sends a signal to the process with this id.
+pub(crate) async fn send_signal(name: &str, id: u32) {
+    let kill = format!("kill -s {name} {id}");
+    let sent = Command::new("sh").args(["-c", &kill]).status().await;
+    assert!(sent.expect("a shell runs").success());
 }
 
 /// The body of a `requestToken`.

@@ -1,0 +1,273 @@
+//! Synapse, the homeserver that most people run, with nobody else to talk to.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use aws_lc_rs::hmac;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::process::{Child, Command};
+
+use super::{
+    client_api::ClientApi,
+    install::python_with,
+    ports::free_port,
+    server::{send_signal, until},
+};
+
+/// The release that is installed.
+const SYNAPSE: &str = "matrix-synapse==1.163.2";
+/// Its name in the ids of users.
+pub(crate) const SERVER_NAME: &str = "synapse.test";
+/// What lets us register whom we like.
+const SHARED_SECRET: &str = "for the tests alone";
+/// The administrator who is always there.
+const OPERATOR: &str = "operator";
+
+/// What differs from a Synapse that is as open and as quick as it can be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    settings: Map<String, Value>,
+}
+
+impl Options {
+    /// The same with one of Synapse's own settings.
+    pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Phone numbers are proved at `delegate`; clients reach Synapse at `public_baseurl`.
+    pub(crate) fn phones_proved_by(self, delegate: &str, public_baseurl: &str) -> Self {
+        self.set("account_threepid_delegates", json!({ "msisdn": delegate }))
+            .set("public_baseurl", public_baseurl)
+    }
+
+    /// Passwords must be this long.
+    pub(crate) fn passwords_of_at_least(self, minimum_length: u32) -> Self {
+        let policy = json!({ "enabled": true, "minimum_length": minimum_length });
+        self.set("password_config", json!({ "policy": policy }))
+    }
+
+    /// Accounts are those of an OAuth account server, with which Synapse shares a secret.
+    pub(crate) fn accounts_of(self, endpoint: &str, secret: &str) -> Self {
+        let service = json!({ "enabled": true, "endpoint": endpoint, "secret": secret });
+        self.set("matrix_authentication_service", service)
+    }
+
+    fn has_own_accounts(&self) -> bool {
+        !self.settings.contains_key("matrix_authentication_service")
+    }
+
+    /// The whole configuration: YAML, of which JSON is a part.
+    fn configuration(&self, dir: &Path, port: u16) -> String {
+        let path = |name: &str| dir.join(name).display().to_string();
+        let often = json!({ "per_second": 1000, "burst_count": 1000 });
+        let resources = json!([{ "names": ["client", "federation"] }]);
+        let mut configuration = json!({
+            "server_name": SERVER_NAME,
+            "listeners": [{
+                "port": port, "type": "http", "tls": false, "x_forwarded": true,
+                "bind_addresses": ["127.0.0.1"], "resources": resources,
+            }],
+            "database": { "name": "sqlite3", "args": { "database": path("homeserver.db") } },
+            "media_store_path": path("media"),
+            "signing_key_path": path("signing.key"),
+            "registration_shared_secret": SHARED_SECRET,
+            "macaroon_secret_key": "m",
+            "form_secret": "f",
+            "trusted_key_servers": [],
+            "suppress_key_server_warning": true,
+            "report_stats": false,
+            "allow_guest_access": self.has_own_accounts(),
+            "bcrypt_rounds": 4,
+            "rc_login": { "address": often, "account": often, "failed_attempts": often },
+            "rc_registration": often,
+            "rc_3pid_validation": often,
+            "rc_message": often,
+        });
+        let keys = configuration.as_object_mut().expect("it is a table");
+        keys.extend(self.settings.clone());
+        configuration.to_string()
+    }
+}
+
+/// A Synapse. Dropped, it is killed.
+pub(crate) struct Synapse {
+    /// Its API, past whatever stands in front of it.
+    pub(crate) api: ClientApi,
+    dir: PathBuf,
+    /// The running process; killed by its id when it is dropped.
+    child: Child,
+    operator: String,
+}
+
+impl Synapse {
+    /// Installs it if need be, starts it with its state in `dir`, and registers an administrator, if it has accounts.
+    pub(crate) async fn start(dir: &Path, options: Options) -> Self {
+        fs::create_dir_all(dir).expect("the folder can be made");
+        let port = free_port();
+        let write = |name, text: &str| {
+            fs::write(dir.join(name), text).expect("the folder can be written");
+        };
+        write("homeserver.yaml", &options.configuration(dir, port));
+        // A key of 32 zeros: it signs for nobody.
+        write("signing.key", &format!("ed25519 a_test {}", "A".repeat(43)));
+        let mut synapse = Self {
+            api: ClientApi::at(format!("http://127.0.0.1:{port}")),
+            dir: dir.to_owned(),
+            child: spawn(dir),
+            operator: String::new(),
+        };
+        synapse.wait_until_it_answers().await;
+        if options.has_own_accounts() {
+            synapse.operator = synapse.register(OPERATOR, "operator's", true).await;
+        }
+        synapse
+    }
+
+    /// The URL at which it listens.
+    pub(crate) fn base(&self) -> &str {
+        &self.api.base
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The access token of an administrator.
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.operator
+    }
+
+    /// Ends that token.
+    pub(crate) async fn revoke_admin_token(&self) {
+        let path = "/_matrix/client/v3/logout";
+        let (status, answer) = self.api.post(path, &self.operator, &json!({})).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Makes an account; an access token.
+    pub(crate) async fn register(&self, localpart: &str, password: &str, admin: bool) -> String {
+        const PATH: &str = "/_synapse/admin/v1/register";
+        let (_, answer) = self.api.get(PATH, "").await;
+        let nonce = answer["nonce"].as_str().expect("it gives a nonce");
+        let role = if admin { "admin" } else { "notadmin" };
+        let body = json!({
+            "nonce": nonce, "username": localpart, "password": password, "admin": admin,
+            "mac": mac(&[nonce, localpart, password, role]),
+        });
+        let (status, answer) = self.api.post(PATH, "", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        let token = answer["access_token"].as_str();
+        token.expect("an account has a token").to_owned()
+    }
+
+    /// Opens a guest's account; an access token.
+    pub(crate) async fn register_guest(&self) -> String {
+        let path = "/_matrix/client/v3/register?kind=guest";
+        let (status, answer) = self.api.post(path, "", &json!({})).await;
+        assert_eq!(status, 200, "{answer}");
+        let token = answer["access_token"].as_str();
+        token.expect("a guest has a token").to_owned()
+    }
+
+    /// Suspends an account: it may read, and not write.
+    pub(crate) async fn suspend(&self, localpart: &str) {
+        let path = format!("/_synapse/admin/v1/suspend/{}", user_id(localpart));
+        self.manage(&path, &json!({ "suspend": true })).await;
+    }
+
+    /// Locks an account: its tokens open nothing as long as it is.
+    pub(crate) async fn lock(&self, localpart: &str) {
+        let path = format!("/_synapse/admin/v2/users/{}", user_id(localpart));
+        self.manage(&path, &json!({ "locked": true })).await;
+    }
+
+    async fn manage(&self, path: &str, body: &Value) {
+        let (status, answer) = self.api.put(path, &self.operator, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
+    /// The user who has an address, as an administrator sees it.
+    pub(crate) async fn owner(&self, medium: &str, address: &str) -> Option<String> {
+        let path = format!("/_synapse/admin/v1/threepid/{medium}/users/{address}");
+        let (status, answer) = self.api.get(&path, &self.operator).await;
+        assert!([200, 404].contains(&status), "{answer}");
+        answer["user_id"].as_str().map(str::to_owned)
+    }
+
+    /// Kills it, as if its machine had lost its power.
+    pub(crate) async fn stop(&mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
+    /// Starts it again after [`Self::stop`], at the same address with the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(&self.dir);
+        self.wait_until_it_answers().await;
+    }
+
+    /// Stops it in what it does: connections are taken, and nothing is answered.
+    pub(crate) async fn pause(&self) {
+        send_signal("STOP", self.id()).await;
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn resume(&self) {
+        send_signal("CONT", self.id()).await;
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    async fn wait_until_it_answers(&mut self) {
+        until("Synapse answers", async || {
+            let ended = self.child.try_wait().expect("it is a child of ours");
+            assert!(ended.is_none(), "Synapse did not start: {}", self.log());
+            let path = "/_matrix/client/versions";
+            let answer = self.api.try_call(Method::GET, path, "", None).await;
+            answer.is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+}
+
+/// The whole id of a user.
+pub(crate) fn user_id(localpart: &str) -> String {
+    format!("@{localpart}:{SERVER_NAME}")
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))
+        .expect("the folder can be written");
+    let mut command = Command::new(python_with(SYNAPSE));
+    command
+        .args(["-m", "synapse.app.homeserver", "-c", "homeserver.yaml"])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be opened twice"))
+        .stderr(log)
+        .kill_on_drop(true);
+    command.spawn().expect("python starts")
+}
+
+/// What proves that a registration is by somebody who knows the shared secret.
+fn mac(parts: &[&str]) -> String {
+    let key = hmac::Key::new(
+        hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        SHARED_SECRET.as_bytes(),
+    );
+    let tag = hmac::sign(&key, parts.join("\0").as_bytes());
+    let bytes = tag.as_ref().iter();
+    let digits: Vec<_> = bytes.map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
