@@ -11,7 +11,7 @@ use crate::{
     courier::{Courier, capture::Capture},
     error::Result,
     homeserver::{Accounts, Directory, local::LocalDirectory, none::NoHomeserver},
-    http::{self, App, peer::TrustedProxies},
+    http::{self, App, delegate::Settings as Delegate, peer::TrustedProxies},
     identity_client::IdentityClient,
     keys::Keyring,
     limits::{self, Limiter},
@@ -79,6 +79,7 @@ pub struct Builder {
     sms: Option<Arc<dyn Courier>>,
     outbound: Outbound,
     mailbox: Option<Arc<Capture>>,
+    delegate: Option<Arc<Delegate>>,
     settings: Settings,
     server_name: Option<String>,
     app_name: String,
@@ -127,6 +128,12 @@ impl Builder {
     /// Shows what this courier captured on the mailbox page.
     pub fn mailbox(mut self, mailbox: Arc<Capture>) -> Self {
         self.mailbox = Some(mailbox);
+        self
+    }
+
+    /// Which homeservers have us for the identity server that validates their users' addresses; by default none.
+    pub fn delegate(mut self, settings: Delegate) -> Self {
+        self.delegate = Some(Arc::new(settings));
         self
     }
 
@@ -300,6 +307,7 @@ impl Builder {
             deliveries: deliveries.into_iter().flatten().collect(),
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
+            delegate: self.delegate,
             name: self.app_name.into(),
             request_timeout: self.request_timeout,
         };
@@ -325,6 +333,7 @@ impl Threepid {
             sms: None,
             outbound: Outbound::default(),
             mailbox: None,
+            delegate: None,
             settings: Settings {
                 email: MediumSettings {
                     validates: Validates::all(Validate::Here),

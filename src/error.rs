@@ -23,6 +23,9 @@ pub enum Error {
     /// The address is not a valid one.
     #[error("This is not a valid address: {0}.")]
     InvalidAddress(&'static str),
+    /// The phone number is not a valid one.
+    #[error("This is not a valid phone number: {0}.")]
+    InvalidNumber(&'static str),
     /// The body is larger than allowed.
     #[error("The request body is too large. At most 64 KiB are taken.")]
     TooLarge,
@@ -101,6 +104,9 @@ pub enum Error {
     /// The proof was given to another request, or to another user.
     #[error("This confirmation was used for another request. Ask for a new message.")]
     ProofSpent,
+    /// The operation claims nothing, or not any more.
+    #[error("This operation holds no confirmation.")]
+    NoClaim,
     /// The same operation is under way in another request.
     #[error("This confirmation is being used by another request. Try again in a moment.")]
     ProofHeld,
@@ -171,7 +177,8 @@ impl Error {
             Self::MissingParam(_) if identity => (StatusCode::BAD_REQUEST, "M_MISSING_PARAMS"),
             Self::MissingParam(_) => (StatusCode::BAD_REQUEST, "M_MISSING_PARAM"),
             Self::InvalidAddress(_) if identity => (StatusCode::BAD_REQUEST, "M_INVALID_EMAIL"),
-            Self::InvalidParam(_) | Self::InvalidAddress(_) => {
+            Self::InvalidNumber(_) if identity => (StatusCode::BAD_REQUEST, "M_INVALID_ADDRESS"),
+            Self::InvalidParam(_) | Self::InvalidAddress(_) | Self::InvalidNumber(_) => {
                 (StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
@@ -209,7 +216,10 @@ impl Error {
             Self::SessionExpired => (StatusCode::BAD_REQUEST, "M_SESSION_EXPIRED"),
             Self::SessionNotValidated => (StatusCode::BAD_REQUEST, "M_SESSION_NOT_VALIDATED"),
             Self::NoValidSession => (StatusCode::NOT_FOUND, "M_NO_VALID_SESSION"),
+            // To a homeserver, which has a token of its own, a 401 would say that this token is wrong.
+            Self::ProofSpent if identity => (StatusCode::CONFLICT, "M_THREEPID_AUTH_FAILED"),
             Self::ProofSpent => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::NoClaim => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::ProofHeld => (StatusCode::CONFLICT, "M_UNKNOWN"),
             Self::CrossSite => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),

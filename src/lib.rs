@@ -51,6 +51,7 @@ pub mod source;
 pub mod store;
 pub mod threepid;
 mod turns;
+mod user_id;
 pub mod validation;
 
 pub use background::Background;

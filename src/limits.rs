@@ -171,7 +171,7 @@ fn count_source(
     source: Source,
     now: Timestamp,
 ) -> Result<()> {
-    if rate == Rate::OFF {
+    if rate == Rate::OFF || source == Source::Homeserver {
         return Ok(());
     }
     let mut buckets = lock(buckets);
@@ -229,6 +229,23 @@ mod tests {
         assert!(limiter.count_request(source(2), Timestamp(0)).is_ok());
         assert!(limiter.count_request(source(3), Timestamp(0)).is_ok());
         assert!(limiter.count_request(source(4), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn a_homeserver_is_no_source_but_counts_for_all() {
+        let settings = Settings {
+            per_source: Rate::new(1, MINUTE),
+            per_source_submit: Rate::new(1, MINUTE),
+            global: Rate::new(3, MINUTE),
+            ..Settings::OFF
+        };
+        let limiter = Limiter::new(settings);
+        let now = Timestamp(0);
+        for _ in 0..3 {
+            assert!(limiter.count_request(Source::Homeserver, now).is_ok());
+            assert!(limiter.count_submission(Source::Homeserver, now).is_ok());
+        }
+        assert!(limiter.count_request(Source::Homeserver, now).is_err());
     }
 
     #[test]

@@ -113,26 +113,26 @@ impl fmt::Debug for Facts {
 /// (Identity Service API, "Establishing associations").
 ///
 /// # Errors
-/// [`Error::InvalidParam`] for a country that is not two upper-case letters of ISO 3166-1, [`Error::InvalidAddress`]
+/// [`Error::InvalidParam`] for a country that is not two upper-case letters of ISO 3166-1, [`Error::InvalidNumber`]
 /// for what is no number, has an extension or letters, or is impossible in its country.
 pub(crate) fn canonical(country: &str, typed: &str) -> Result<String> {
     let region = region(country).ok_or_else(|| {
         Error::invalid("country must be two upper-case letters of ISO 3166-1, such as GB")
     })?;
     if typed.len() > LONGEST || !is_written_as_a_number(typed) {
-        return Err(Error::InvalidAddress(
+        return Err(Error::InvalidNumber(
             "write the phone number in digits, without an extension",
         ));
     }
     let number = PHONE_NUMBER_UTIL.parse(typed, Some(region)).map_err(|_| {
-        Error::InvalidAddress("a phone number has digits, perhaps after a + and a country's code")
+        Error::InvalidNumber("a phone number has digits, perhaps after a + and a country's code")
     })?;
     let digits = e164(&number);
     // A prefix for calls inside the country, dialled twice, is stripped once: one phone would have two canonical forms.
     let is_read_alike =
         || typed.strip_prefix('+') == Some(&digits) || parse(&digits).as_ref() == Some(&number);
     if !is_possible(&number) || digits.len() > MOST_DIGITS || !is_read_alike() {
-        return Err(Error::InvalidAddress(
+        return Err(Error::InvalidNumber(
             "no phone number of that country has these digits",
         ));
     }
@@ -436,7 +436,7 @@ mod tests {
             "+210123456789",
         ] {
             assert!(
-                matches!(canonical("GB", typed), Err(Error::InvalidAddress(_))),
+                matches!(canonical("GB", typed), Err(Error::InvalidNumber(_))),
                 "{typed:?}"
             );
         }
@@ -456,7 +456,7 @@ mod tests {
             ("AT", "+43 00 1 5880058"),
         ] {
             assert!(
-                matches!(canonical(country, typed), Err(Error::InvalidAddress(_))),
+                matches!(canonical(country, typed), Err(Error::InvalidNumber(_))),
                 "{country} {typed:?}"
             );
         }

@@ -12,6 +12,9 @@ pub enum Source {
     Address(IpAddr),
     /// Not known; all such requests are counted together.
     Unknown,
+    /// A homeserver that asks for all its users and does not tell their addresses: counted on no source, since one of them
+    /// would lock out the others.
+    Homeserver,
 }
 
 impl Source {
@@ -33,7 +36,7 @@ impl Source {
                 Some(format!("{a}.{b}.{c}.0/24"))
             }
             Self::Address(IpAddr::V6(address)) => Some(format!("{}/48", first_bits(address, 48))),
-            Self::Unknown => None,
+            Self::Unknown | Self::Homeserver => None,
         }
     }
 }
@@ -43,6 +46,7 @@ impl fmt::Display for Source {
         match self {
             Self::Address(address) => address.fmt(out),
             Self::Unknown => out.write_str("unknown"),
+            Self::Homeserver => out.write_str("homeserver"),
         }
     }
 }
@@ -77,5 +81,6 @@ mod tests {
             "2001:db8:aa::/48"
         );
         assert_eq!(Source::Unknown.network(), None);
+        assert_eq!(Source::Homeserver.network(), None);
     }
 }

@@ -101,13 +101,28 @@ impl Threepid {
     /// (Matrix appendices, "PSTN Phone numbers").
     ///
     /// # Errors
-    /// [`Error::InvalidParam`] for a country that is none, [`Error::InvalidAddress`] for what is no number, has an
+    /// [`Error::InvalidParam`] for a country that is none, [`Error::InvalidNumber`] for what is no number, has an
     /// extension or letters, or is impossible in its country.
     pub fn msisdn(country: &str, typed: &str) -> Result<Self, Error> {
         Ok(Self {
             medium: Medium::Msisdn,
             address: phone::canonical(country, typed)?,
         })
+    }
+
+    /// Takes an address as another server holds it: an email address, or the digits of E.164 with or without `+`.
+    ///
+    /// # Errors
+    /// As [`Threepid::email`] and [`Threepid::msisdn`].
+    pub fn parse(medium: Medium, address: &str) -> Result<Self, Error> {
+        match medium {
+            Medium::Email => Self::email(address),
+            Medium::Msisdn => {
+                let digits = address.strip_prefix('+').unwrap_or(address);
+                // With a + it has no meaning whence a number is dialled.
+                Self::msisdn("US", &format!("+{digits}"))
+            }
+        }
     }
 
     /// Takes what the store kept, which was canonical when it was stored.
@@ -293,6 +308,27 @@ mod tests {
                 matches!(Threepid::email(typed), Err(Error::InvalidAddress(_))),
                 "{typed:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_another_server_holds_is_read_with_and_without_a_plus() {
+        for (medium, address, canonical) in [
+            (
+                Medium::Email,
+                "Alice@Example.org",
+                Some("alice@example.org"),
+            ),
+            (Medium::Msisdn, "447700900001", Some("447700900001")),
+            (Medium::Msisdn, "+447700900001", Some("447700900001")),
+            (Medium::Msisdn, "++447700900001", None),
+            (Medium::Msisdn, "07700900001", None),
+            (Medium::Msisdn, "", None),
+            (Medium::Email, "447700900001", None),
+        ] {
+            let read = Threepid::parse(medium, address).ok();
+            let read = read.as_ref().map(Threepid::address);
+            assert_eq!(read, canonical, "{medium} {address}");
         }
     }
 

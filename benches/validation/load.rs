@@ -63,8 +63,13 @@ pub(crate) fn count(number: usize) -> f64 {
 
 /// A request whose body is JSON.
 pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
+    post_as("", path, body)
+}
+
+/// The same with more headers, each with its line's end.
+pub(crate) fn post_as(headers: &str, path: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: matrix.example.org\r\nX-Forwarded-For: 203.0.113.7\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: matrix.example.org\r\nX-Forwarded-For: 203.0.113.7\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -76,7 +81,18 @@ pub(crate) async fn run(
     requests: Vec<Vec<u8>>,
     concurrency: usize,
 ) -> Result<Outcome, Failure> {
-    let shared = Arc::new((requests, AtomicUsize::new(0)));
+    run_until(address, requests, concurrency, 200).await
+}
+
+/// The same, where every answer must have this status.
+pub(crate) async fn run_until(
+    address: SocketAddr,
+    requests: Vec<Vec<u8>>,
+    concurrency: usize,
+    status: u16,
+) -> Result<Outcome, Failure> {
+    let wanted = format!("http/1.1 {status}");
+    let shared = Arc::new((requests, AtomicUsize::new(0), wanted));
     let mut streams = Vec::new();
     for _ in 0..concurrency {
         let stream = TcpStream::connect(address).await?;
@@ -112,10 +128,10 @@ type Answered = Vec<(usize, Duration, Vec<u8>)>;
 /// One connection: takes the next request until there is none.
 async fn ask(
     mut stream: TcpStream,
-    shared: Arc<(Vec<Vec<u8>>, AtomicUsize)>,
+    shared: Arc<(Vec<Vec<u8>>, AtomicUsize, String)>,
     began: Instant,
 ) -> Result<Answered, Failure> {
-    let (requests, next) = &*shared;
+    let (requests, next, wanted) = &*shared;
     let (mut answered, mut buffer) = (Vec::new(), Vec::with_capacity(8192));
     while began.elapsed() < LONGEST {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -124,14 +140,18 @@ async fn ask(
         };
         let asked = now();
         stream.write_all(request).await?;
-        let body = answer(&mut stream, &mut buffer).await?;
+        let body = answer(&mut stream, &mut buffer, wanted).await?;
         answered.push((number, asked.elapsed(), body));
     }
     Ok(answered)
 }
 
 /// Reads one answer; its body.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Failure> {
+async fn answer(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    wanted: &str,
+) -> Result<Vec<u8>, Failure> {
     buffer.clear();
     loop {
         if stream.read_buf(buffer).await? == 0 {
@@ -150,7 +170,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Vec<u8>,
         if body.len() < length {
             continue;
         }
-        if !head.starts_with("http/1.1 200") {
+        if !head.starts_with(wanted) {
             let body = String::from_utf8_lossy(body);
             return Err(format!("a request was refused: {head}\n{body}").into());
         }

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use axum::{
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
     http::{
         header::{AUTHORIZATION, USER_AGENT},
@@ -54,6 +55,38 @@ impl Object {
                 Error::NotJson
             }
         })
+    }
+
+    /// Reads a form, or a query (`application/x-www-form-urlencoded`): all values are strings.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParam`] if a key stands twice.
+    pub(crate) fn from_form(text: &[u8]) -> Result<Self> {
+        let mut map = Map::new();
+        for (key, value) in url::form_urlencoded::parse(text) {
+            if map
+                .insert(key.into_owned(), Value::String(value.into_owned()))
+                .is_some()
+            {
+                return Err(Error::invalid("No key may stand twice."));
+            }
+        }
+        Ok(Self(map))
+    }
+
+    /// Takes a string of digits for the integer that it writes.
+    pub(crate) fn read_integer(&mut self, key: &str) {
+        if let Some(value) = self.0.get_mut(key)
+            && let Some(number) = value.as_str().and_then(|text| text.parse::<u64>().ok())
+        {
+            *value = number.into();
+        }
+    }
+
+    /// The object as a body of JSON.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0)
+            .expect("what was read as JSON, or is text alone, can be written")
     }
 
     /// A required string.
@@ -164,19 +197,24 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let body = Limited::new(request.into_body(), MOST_BYTES).collect();
-        let body = tokio::time::timeout(BODY_TIME, body)
-            .await
-            .map_err(|_| Error::RequestTimeout)?;
-        let body = body.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                Error::TooLarge
-            } else {
-                Error::NotJson
-            }
-        })?;
-        Ok(Self(Object::parse(&body.to_bytes())?))
+        Ok(Self(Object::parse(&read_body(request).await?)?))
     }
+}
+
+/// The body of a request, if it is not too large and does not take too long.
+pub(crate) async fn read_body(request: Request) -> Result<Bytes> {
+    let body = Limited::new(request.into_body(), MOST_BYTES).collect();
+    let body = tokio::time::timeout(BODY_TIME, body)
+        .await
+        .map_err(|_| Error::RequestTimeout)?;
+    let body = body.map_err(|error| {
+        if error.downcast_ref::<LengthLimitError>().is_some() {
+            Error::TooLarge
+        } else {
+            Error::NotJson
+        }
+    })?;
+    Ok(body.to_bytes())
 }
 
 /// The access token of a request: `Authorization: Bearer …`, and nothing else (Client-Server API, "Using access tokens").
@@ -300,6 +338,27 @@ mod tests {
         for text in ["\"1\"", "1.5", "null", "true", "[1]", "{}"] {
             let refused = parse(&format!("{{\"n\":{text}}}")).unwrap().count("n");
             assert!(matches!(refused, Err(Error::BadJson(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_like_an_object_of_strings() {
+        let body = b"email=a%2Bb%40c.org&send_attempt=2&x=%zz+y";
+        let mut form = Object::from_form(body).unwrap();
+        assert_eq!(form.string("email"), Ok("a+b@c.org"));
+        assert_eq!(form.string("x"), Ok("%zz y"));
+        assert!(form.count("send_attempt").is_err());
+        form.read_integer("send_attempt");
+        assert_eq!(form.count("send_attempt"), Ok(2));
+        assert!(parse(&String::from_utf8(form.to_json()).unwrap()).is_ok());
+        assert!(matches!(
+            Object::from_form(b"a=1&b=2&a=1").unwrap_err(),
+            Error::InvalidParam(_)
+        ));
+        for text in ["", "-1", "1.0", " 1", "x"] {
+            let mut body = parse(&format!("{{\"n\":\"{text}\"}}")).unwrap();
+            body.read_integer("n");
+            assert!(body.count("n").is_err(), "{text}");
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 mod client;
-
+pub mod delegate;
 pub(crate) mod extract;
 pub mod listen;
 mod mailbox;
@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
+    pub(crate) delegate: Option<Arc<delegate::Settings>>,
     pub(crate) name: Arc<str>,
     pub(crate) request_timeout: Duration,
 }
@@ -146,15 +147,21 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     if with_mailbox {
         own = own.merge(mailbox::routes());
     }
-    email(app)
+    let public = email(app)
         .merge(msisdn(app))
-        .merge(unknown.merge(rest(own, app)).with_state(app.clone()))
+        .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
+    let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
+    if is_delegate {
+        delegate::in_front_of(public, app)
+    } else {
+        public
+    }
 }
 
 /// What is served on the internal listener alone.
 pub(crate) fn internal(app: &App) -> Router {
     let own = monitoring::internal_routes().merge(mailbox::routes());
-    rest(own, app).with_state(app.clone())
+    delegate::in_front_of(rest(own, app).with_state(app.clone()), app)
 }
 
 /// Routes of a listener, and what it answers where it has none.

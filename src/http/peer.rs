@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, and behind it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -85,22 +85,48 @@ impl TrustedProxies {
     /// The client's address: that of the connection, or what trusted proxies say, read from the right.
     #[must_use]
     pub fn client(&self, peer: Option<Peer>, headers: &HeaderMap) -> Option<IpAddr> {
+        self.trace(peer, headers).0
+    }
+
+    /// Whether a request certainly comes from one of `networks`; a Unix socket leads to this machine. What was forwarded
+    /// by a proxy that is not trusted, or by way of one whose word can not be read, may come from anywhere.
+    pub(crate) fn is_from(
+        &self,
+        networks: &[IpNet],
+        peer: Option<Peer>,
+        headers: &HeaderMap,
+    ) -> bool {
+        let (client, is_certain) = self.trace(peer, headers);
+        let this_machine = || (peer == Some(Peer::Unix)).then_some(Ipv4Addr::LOCALHOST.into());
+        let client = client.map(|address| address.to_canonical());
+        let is_inside = |client: IpAddr| networks.iter().any(|network| network.contains(&client));
+        is_certain && client.or_else(this_machine).is_some_and(is_inside)
+    }
+
+    /// The client's address, and whether it is certain that nobody stands behind it.
+    fn trace(&self, peer: Option<Peer>, headers: &HeaderMap) -> (Option<IpAddr>, bool) {
+        let names = ["x-forwarded-for", "forwarded"];
+        let is_forwarded = names.iter().any(|name| headers.contains_key(*name));
         let mut client = match peer {
             Some(Peer::Tcp(address)) if !self.trusts(address.ip().to_canonical()) => {
-                return Some(address.ip());
+                return (Some(address.ip()), !is_forwarded);
             }
             Some(Peer::Tcp(address)) => Some(address.ip()),
             Some(Peer::Unix) if self.unix => None,
-            Some(Peer::Unix) | None => return None,
+            Some(Peer::Unix) | None => return (None, !is_forwarded),
         };
-        for hop in forwarded(headers).into_iter().rev() {
-            let Some(address) = hop else { break };
+        let hops = forwarded(headers);
+        let is_certain = !is_forwarded || !hops.is_empty();
+        for hop in hops.into_iter().rev() {
+            let Some(address) = hop else {
+                return (client, false);
+            };
             client = Some(address);
             if !self.trusts(address) {
                 break;
             }
         }
-        client
+        (client, is_certain)
     }
 }
 
@@ -295,6 +321,69 @@ mod tests {
                 "{lines:?}"
             );
             assert_eq!(source(&["unix"], "unix", &lines), Source::Unknown);
+        }
+    }
+
+    #[test]
+    fn what_may_come_from_anywhere_is_from_no_network() {
+        let networks = ["127.0.0.0/8", "::1/128", "10.0.0.0/8"].map(|text| text.parse().unwrap());
+        let far = ("x-forwarded-for", "203.0.113.9");
+        let near = ("x-forwarded-for", "10.0.0.7");
+        for (trusted, peer, lines, is_from) in [
+            (&[][..], "127.0.0.1", &[][..], true),
+            (&[], "::ffff:127.0.0.1", &[], true),
+            (&[], "::1", &[], true),
+            (&[], "unix", &[], true),
+            (&[], "10.9.9.9", &[], true),
+            (&[], "203.0.113.9", &[], false),
+            // Proxies that are not trusted: who stands behind them?
+            (&[], "127.0.0.1", &[near], false),
+            (&[], "unix", &[near], false),
+            (&["127.0.0.1"], "127.0.0.1", &[], true),
+            (&["127.0.0.1"], "127.0.0.1", &[near], true),
+            (&["127.0.0.1"], "127.0.0.1", &[far], false),
+            (&["unix"], "unix", &[near], true),
+            (&["unix"], "unix", &[far], false),
+            // A stranger's own header, next to that of the proxy.
+            (
+                &["127.0.0.1"],
+                "127.0.0.1",
+                &[far, ("forwarded", "for=10.0.0.7")],
+                false,
+            ),
+            (
+                &["unix"],
+                "unix",
+                &[far, ("forwarded", "for=10.0.0.7")],
+                false,
+            ),
+            (
+                &["unix"],
+                "unix",
+                &[("forwarded", "for=\"10.0.0.7, for=203.0.113.9")],
+                false,
+            ),
+            (
+                &["127.0.0.1"],
+                "127.0.0.1",
+                &[("x-forwarded-for", "unknown")],
+                false,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let socket = |peer: &str| SocketAddr::new(peer.parse().unwrap(), 4711);
+            let other_end = if peer == "unix" {
+                Peer::Unix
+            } else {
+                Peer::Tcp(socket(peer))
+            };
+            let proxies = TrustedProxies::new(trusted).unwrap();
+            let found = proxies.is_from(&networks, Some(other_end), &headers);
+            assert_eq!(found, is_from, "{trusted:?} {peer} {lines:?}");
+            assert!(!proxies.is_from(&networks, None, &headers));
         }
     }
 

@@ -161,13 +161,8 @@ fn on_one_line(text: &str) -> String {
 /// Servers are known to answer addresses as they were typed, and numbers with or without `+`.
 pub(super) fn threepid(body: &Value) -> Option<Threepid> {
     let address = body.get("address")?.as_str()?;
-    match Medium::parse(body.get("medium")?.as_str()?)? {
-        Medium::Email => Threepid::email(address).ok(),
-        Medium::Msisdn => {
-            // The country is where it would be dialled from, and with a + that has no meaning.
-            Threepid::msisdn("US", &format!("+{}", address.trim_start_matches('+'))).ok()
-        }
-    }
+    let medium = Medium::parse(body.get("medium")?.as_str()?)?;
+    Threepid::parse(medium, address).ok()
 }
 
 #[cfg(test)]

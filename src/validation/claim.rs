@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Validation, proxied::for_proof};
 use crate::{
+    clock::Timestamp,
     error::{Error, Result},
     secret::{ClientSecret, Sid},
     session::{Proof, Purpose, Session},
@@ -32,6 +33,15 @@ pub enum Claim {
     Yours(Proof),
     /// The very same request took the proof before: answer it as it was answered.
     DoneBefore,
+}
+
+/// For whom a proof is looked at.
+#[derive(Clone, Copy)]
+enum Asker<'a> {
+    /// An account, or nobody that has one yet.
+    Account(Option<&'a str>),
+    /// A homeserver, which knows itself who asked for the proof.
+    Homeserver,
 }
 
 impl Validation {
@@ -69,6 +79,21 @@ impl Validation {
         client_secret: &ClientSecret,
         request: ClaimRequest,
     ) -> Result<Claim> {
+        let (proof, done_before) = self.claim_proof(sid, client_secret, request).await?;
+        Ok(if done_before {
+            Claim::DoneBefore
+        } else {
+            Claim::Yours(proof)
+        })
+    }
+
+    /// As [`Validation::claim`]: the proof, and whether the very same request took it before.
+    pub(crate) async fn claim_proof(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        request: ClaimRequest,
+    ) -> Result<(Proof, bool)> {
         let now = self.clock.now();
         let user_id = request.user_id.as_deref();
         let proved = self.prove(sid, client_secret, request.purpose, user_id);
@@ -87,14 +112,38 @@ impl Validation {
             now,
         };
         match self.store.claim(claim).await? {
-            Claimed::Yes(_) => Ok(Claim::Yours(proof)),
-            Claimed::Taken { same_request: true } => Ok(Claim::DoneBefore),
+            Claimed::Yes(_) => Ok((proof, false)),
+            Claimed::Taken { same_request: true } => Ok((proof, true)),
             Claimed::Taken {
                 same_request: false,
             } => Err(Error::ProofSpent),
             Claimed::Held => Err(Error::ProofHeld),
             Claimed::No(_) => Err(Error::SessionExpired),
         }
+    }
+
+    /// What the pair proves to a homeserver that has its users validate here (Identity Service API,
+    /// `GET 3pid/getValidated3pid`). The same as long as the session lives, and refused once an account has the address:
+    /// homeservers are known to move an address from one account to another without a look.
+    ///
+    /// # Errors
+    /// As [`Validation::proof`]; [`Error::InUse`]; what the directory says. A proof for a password is
+    /// [`Error::NoValidSession`].
+    pub async fn validated_for_homeserver(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+    ) -> Result<Proof> {
+        // A proof for signing up is one for adding too.
+        let asked = self.prove_to(sid, client_secret, Purpose::Add, Asker::Homeserver);
+        let (session, proof) = asked.await?;
+        if self.directory.owner(&proof.threepid).await?.is_some() {
+            return Err(Error::InUse);
+        }
+        if session.taken_at.is_some() {
+            return Err(Error::ProofSpent);
+        }
+        Ok(proof)
     }
 
     /// The pair's session with its proof, fetched from the identity server that has it if need be.
@@ -105,12 +154,23 @@ impl Validation {
         wanted: Purpose,
         user_id: Option<&str>,
     ) -> Result<(Session, Proof)> {
+        self.prove_to(sid, client_secret, wanted, Asker::Account(user_id))
+            .await
+    }
+
+    async fn prove_to(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+        asker: Asker<'_>,
+    ) -> Result<(Session, Proof)> {
         let choose = |found| for_proof(found, wanted);
         let mut session = self.find_pair(sid, client_secret, choose).await?;
-        let mut proof = session.prove(wanted, user_id, self.clock.now());
+        let mut proof = prove_to(&session, wanted, asker, self.clock.now());
         if let (Err(Error::SessionNotValidated), Some(proxied)) = (&proof, &session.proxied) {
             session = self.fetch_proof(&session, proxied, client_secret).await?;
-            proof = session.prove(wanted, user_id, self.clock.now());
+            proof = prove_to(&session, wanted, asker, self.clock.now());
         }
         Ok((session, proof?))
     }
@@ -130,4 +190,12 @@ impl Validation {
     pub async fn release(&self, op_id: &str) -> Result<bool> {
         Ok(self.store.release(op_id).await?)
     }
+}
+
+fn prove_to(session: &Session, wanted: Purpose, asker: Asker<'_>, now: Timestamp) -> Result<Proof> {
+    let user_id = match asker {
+        Asker::Account(user_id) => user_id,
+        Asker::Homeserver => session.user_id.as_deref(),
+    };
+    session.prove(wanted, user_id, now)
 }

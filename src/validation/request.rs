@@ -234,10 +234,15 @@ impl Validation {
     /// What a text message is counted on, whoever sends it: each one costs somebody money.
     fn ceilings(&self, number: &str, calling_code: u16, source: Source) -> Vec<Bucket> {
         let ceilings = &self.settings.limits.sms;
+        let per_source = match source {
+            // All its users would share the ceiling of one.
+            Source::Homeserver => &[][..],
+            Source::Address(_) | Source::Unknown => &ceilings.per_source,
+        };
         let (calling_code, source) = (calling_code.to_string(), source.to_string());
         let mut buckets = Vec::new();
         for (what, rates, whom) in [
-            (b's', &ceilings.per_source, source.as_str()),
+            (b's', per_source, source.as_str()),
             (b'n', &ceilings.per_number, number),
             (b'c', &ceilings.per_calling_code, &calling_code),
             (b'a', &ceilings.total, ""),

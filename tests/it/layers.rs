@@ -44,7 +44,7 @@ fn group(path: &str) -> &'static str {
         (
             "clock" | "error" | "id_server" | "keys" | "loopback" | "next_link" | "phone"
             | "password" | "proof" | "rate" | "secret" | "session" | "source" | "threepid"
-            | "turns" | "Error",
+            | "turns" | "user_id" | "Error",
             _,
         ) => "words",
         ("courier", "capture") => "capture",

@@ -128,7 +128,7 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
         })
 }
 
-async fn submit(
+pub(in crate::http) async fn submit(
     app: &App,
     medium: Medium,
     (sid, client_secret): (&str, &str),

@@ -1,0 +1,49 @@
+//! The form of a user id.
+
+/// The longest user id, in bytes (Matrix appendices, "User Identifiers").
+const LONGEST: usize = 255;
+
+/// Whether it is a user id of the form `@alice:example.org`; historical ones may hold any printable character before the
+/// colon.
+pub(crate) fn is_user_id(text: &str) -> bool {
+    let is_printable = |letter: char| !letter.is_whitespace() && !letter.is_control();
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || ".-:[]".contains(letter);
+    let parts = text.strip_prefix('@').and_then(|rest| rest.split_once(':'));
+    parts.is_some_and(|(name, server)| {
+        !name.is_empty()
+            && name.chars().all(is_printable)
+            && !server.is_empty()
+            && server.chars().all(is_part)
+            && text.len() <= LONGEST
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_have_their_form() {
+        for good in [
+            "@alice:example.org",
+            "@a:localhost:8448",
+            "@ALICE/x:[::1]:1",
+        ] {
+            assert!(is_user_id(good), "{good}");
+        }
+        let long = format!("@{}:example.org", "a".repeat(255));
+        for bad in [
+            "",
+            "alice",
+            "@alice",
+            "@:example.org",
+            "@alice:",
+            "@a b:c",
+            "@a:b c",
+            "a@b.org",
+            &long,
+        ] {
+            assert!(!is_user_id(bad), "{bad}");
+        }
+    }
+}
