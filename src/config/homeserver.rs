@@ -12,7 +12,10 @@ use super::{
     sections::hidden,
     values::{List, Network, Span, plain_url},
 };
-use crate::{http::listen::ListenAddress, secret::AccessToken};
+use crate::{
+    http::delegate::{self, Prefix},
+    secret::AccessToken,
+};
 
 /// Who keeps the accounts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -42,6 +45,11 @@ impl Default for Homeserver {
 }
 
 impl Homeserver {
+    /// Where it answers, if it is asked.
+    pub(crate) fn url(&self) -> Option<&Url> {
+        self.url.as_ref().map(|HomeserverUrl(url)| url)
+    }
+
     /// The access token of an administrator's account.
     ///
     /// # Errors
@@ -165,6 +173,22 @@ impl Delegate {
     pub(crate) fn is_on(&self) -> bool {
         !self.prefixes.0.is_empty()
     }
+
+    /// The same, as it is served; `None` if nobody calls.
+    ///
+    /// # Errors
+    /// Why a prefix is none; never what it is.
+    pub(crate) fn settings(&self) -> Result<Option<delegate::Settings>, String> {
+        let prefixes = self.prefixes.0.iter();
+        let prefixes = prefixes.map(|SecretPrefix(text)| Prefix::parse(text.expose_secret()));
+        let networks = self.networks.0.iter();
+        let settings = delegate::Settings {
+            prefixes: prefixes.collect::<Result<_, _>>()?,
+            networks: networks.map(|Network(network)| *network).collect(),
+            public: self.public,
+        };
+        Ok(self.is_on().then_some(settings))
+    }
 }
 
 /// What stands before the paths that a homeserver calls, and shows who it is.
@@ -175,7 +199,7 @@ impl FromStr for SecretPrefix {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.trim().into()))
+        Ok(Self(text.trim().trim_matches('/').into()))
     }
 }
 
@@ -191,15 +215,5 @@ impl Config {
     /// Why it is none; never what it is.
     pub(crate) fn api_token(&self) -> Result<Option<AccessToken>, String> {
         token(self.server.api_token.as_ref())
-    }
-
-    /// Where homeservers reach us as their delegate: the listener's key, and its addresses.
-    pub(crate) fn delegate_listens(&self) -> (&'static str, Vec<ListenAddress>) {
-        let server = &self.server;
-        if self.delegate.public {
-            return ("server.listen", server.listen.0.clone());
-        }
-        let internal = server.internal_address().ok().flatten();
-        ("server.internal_listen", internal.into_iter().collect())
     }
 }

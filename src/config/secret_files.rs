@@ -4,12 +4,7 @@ use std::{fs, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    Config, check,
-    homeserver::{Delegate, SecretPrefix},
-    load::Problem,
-    values::List,
-};
+use super::{Config, check, homeserver::Delegate, load::Problem, values::List};
 
 /// Reads every such file into the key that stands for the secret itself.
 pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
@@ -75,7 +70,8 @@ fn read_prefixes(delegate: &mut Delegate, problems: &mut Vec<Problem>, warnings:
         Ok(text) => {
             let lines = text.expose_secret().lines().map(str::trim);
             let lines = lines.filter(|line| !line.is_empty());
-            delegate.prefixes = List(lines.map(|line| SecretPrefix(line.into())).collect());
+            let Ok(prefixes) = lines.map(str::parse).collect();
+            delegate.prefixes = List(prefixes);
             if !delegate.is_on() {
                 let reason = "there is no prefix in it; write one on each line";
                 problems.push(Problem::new("delegate.prefixes_file", reason));

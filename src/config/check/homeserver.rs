@@ -8,11 +8,11 @@ use url::{Host, Url};
 use crate::{
     config::{
         Config,
-        homeserver::{HomeserverKind, HomeserverUrl},
+        homeserver::{HomeserverKind, SecretPrefix},
     },
+    http::delegate::Prefix,
     loopback::is_loopback_url,
-    outbound::Outbound,
-    outbound::Settings,
+    outbound::roots,
     validation::Validate,
 };
 
@@ -20,10 +20,10 @@ use crate::{
 const CALLS: u32 = 6;
 /// The longest that one call may be waited for: a proof stays claimed for all the calls of a request.
 const LONGEST_CALL: Duration = Duration::from_secs(20);
-/// What homeservers show us must be at least that long to be no guess: 128 bits, in 64 letters.
+/// A token must be at least that long to be no guess: 128 bits, in 64 letters.
 const LEAST_SECRET: usize = 22;
 /// How to make such a secret.
-const MAKE: &str = "make one with: openssl rand -hex 24";
+const MAKE: &str = "make one with: openssl rand -hex 32";
 
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     check_kind(config, refuse);
@@ -128,16 +128,10 @@ fn check_tokens(config: &Config, refuse: &mut impl FnMut(&str, String)) {
 }
 
 fn check_calls(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    const FILES: &str = "homeserver.ca_files";
     let homeserver = &config.homeserver;
-    if !homeserver.ca_files.0.is_empty() {
-        let settings = Settings {
-            ca_files: homeserver.ca_files.0.clone(),
-            ..Settings::default()
-        };
-        if let Err(reason) = Outbound::new(settings) {
-            let reason = reason.replace("outbound.ca_files", "it");
-            refuse("homeserver.ca_files", reason);
-        }
+    if let Err(reason) = roots::read(&homeserver.ca_files.0, FILES) {
+        refuse(FILES, reason);
     }
     if homeserver.url.is_none() {
         return;
@@ -168,12 +162,11 @@ fn check_delegate(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         "delegate.prefixes"
     };
     let mut seen = HashSet::new();
-    for (at, prefix) in delegate.prefixes.0.iter().enumerate() {
-        let text = prefix.0.expose_secret();
-        let number = at + 1;
-        if let Err(why) = check_prefix(text) {
-            refuse(key, format!("prefix {number} {why}"));
-        } else if !seen.insert(text.trim_matches('/')) {
+    for (at, SecretPrefix(secret)) in delegate.prefixes.0.iter().enumerate() {
+        let (number, text) = (at + 1, secret.expose_secret());
+        if let Err(why) = Prefix::parse(text) {
+            refuse(key, format!("prefix {number} can not be: {why}"));
+        } else if !seen.insert(text) {
             refuse(
                 key,
                 format!("prefix {number} stands there twice; take one out"),
@@ -204,29 +197,8 @@ fn check_delegate(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// Whether a prefix can stand in a path, and is no guess.
-fn check_prefix(text: &str) -> Result<(), String> {
-    let inner = text.trim_matches('/');
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.~/".contains(letter);
-    if !inner.chars().all(is_letter) {
-        return Err(format!(
-            "holds what a path can not; letters, digits and - _ . ~ / alone may stand there: {MAKE}"
-        ));
-    }
-    if inner.split('/').any(|part| matches!(part, "." | "..")) || inner.contains("//") {
-        return Err("holds //, or a part that is . or ..; take it out".to_owned());
-    }
-    let long = inner.chars().filter(|letter| *letter != '/').count();
-    if long < LEAST_SECRET {
-        return Err(format!(
-            "is too short to be a secret: {LEAST_SECRET} letters at least; {MAKE}"
-        ));
-    }
-    Ok(())
-}
-
 pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
-    if let Some(HomeserverUrl(url)) = &config.homeserver.url
+    if let Some(url) = config.homeserver.url()
         && url.scheme() == "http"
         && !is_near(url)
     {

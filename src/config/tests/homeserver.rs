@@ -80,15 +80,15 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "[delegate]\nprefixes = ['correct-horse-battery-staple', 'correct/horse/bat/staple']",
-        "delegate.prefixes: prefix 2 is too short to be a secret: 22 letters",
+        "delegate.prefixes: prefix 2 can not be: a prefix is a secret that nobody may guess",
     ),
     (
         "[delegate]\nprefixes = ['correct horse battery staple']",
-        "delegate.prefixes: prefix 1 holds what a path can not",
+        "delegate.prefixes: prefix 1 can not be: a prefix has letters",
     ),
     (
         "[delegate]\nprefixes = ['correct-horse/../battery-staple']",
-        "delegate.prefixes: prefix 1 holds //, or a part that is",
+        "delegate.prefixes: prefix 1 can not be: a prefix has letters",
     ),
     (
         "[delegate]\nprefixes = ['/correct-horse-battery-staple', 'correct-horse-battery-staple/']",

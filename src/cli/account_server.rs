@@ -1,0 +1,65 @@
+//! Whether the homeserver keeps its accounts itself. Where an OAuth account server has them, addresses and passwords are
+//! that server's matter, and threepid would do nothing but lead people astray.
+
+use std::{future, time::Duration};
+
+use super::Failure;
+use crate::{error::Error, homeserver::synapse::Synapse};
+
+/// How long to wait before a homeserver is asked again that did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// What it means, and what to do.
+const ELSEWHERE: &str = "the homeserver has handed its accounts to an OAuth account server (Matrix Authentication Service, \
+                         for one). That server proves addresses and resets passwords by itself, and apps no longer ask \
+                         the homeserver for either: threepid can do nothing here. Take it out of your reverse proxy and \
+                         stop it; mail and addresses are set up in the account server.";
+
+/// Asks at the start; `false` if there was no answer, and [`watch`] is to go on.
+///
+/// # Errors
+/// What to tell the operator if the accounts are elsewhere.
+pub(super) async fn ask(homeserver: &Synapse) -> Result<bool, Failure> {
+    match homeserver.accounts_live_elsewhere().await {
+        Ok(true) => Err(elsewhere()),
+        Ok(false) => Ok(true),
+        Err(error) => {
+            tracing::warn!(
+                why = cause(&error),
+                "the homeserver does not answer; until it does, whatever needs it fails. \"threepid check\" tells more"
+            );
+            Ok(false)
+        }
+    }
+}
+
+/// Asks until there is an answer. Ends only if it is that the accounts are elsewhere.
+pub(super) async fn watch(homeserver: &Synapse) -> Failure {
+    watch_with(|| homeserver.accounts_live_elsewhere()).await
+}
+
+async fn watch_with(live_elsewhere: impl AsyncFn() -> Result<bool, Error>) -> Failure {
+    loop {
+        tokio::time::sleep(ASK_AGAIN).await;
+        match live_elsewhere().await {
+            Ok(true) => {
+                tracing::error!("{ELSEWHERE}");
+                return elsewhere();
+            }
+            Ok(false) => {
+                tracing::info!("the homeserver answers now");
+                return future::pending().await;
+            }
+            Err(error) => tracing::debug!(why = cause(&error), "the homeserver does not answer yet"),
+        }
+    }
+}
+
+fn elsewhere() -> Failure {
+    Failure::Told(ELSEWHERE.to_owned())
+}
+
+fn cause(error: &Error) -> String {
+    error
+        .cause()
+        .map_or_else(|| error.to_string(), str::to_owned)
+}
