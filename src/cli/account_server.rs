@@ -49,7 +49,9 @@ async fn watch_with(live_elsewhere: impl AsyncFn() -> Result<bool, Error>) -> Fa
                 tracing::info!("the homeserver answers now");
                 return future::pending().await;
             }
-            Err(error) => tracing::debug!(why = cause(&error), "the homeserver does not answer yet"),
+            Err(error) => {
+                tracing::debug!(why = cause(&error), "the homeserver does not answer yet");
+            }
         }
     }
 }
@@ -62,4 +64,39 @@ fn cause(error: &Error) -> String {
     error
         .cause()
         .map_or_else(|| error.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Asks until there is word, or for an hour; how often it asked.
+    async fn asked(answer: impl Fn(u32) -> Result<bool, Error>) -> (u32, bool) {
+        let asked = Cell::new(0);
+        let watched = watch_with(async || {
+            asked.set(asked.get() + 1);
+            answer(asked.get())
+        });
+        let ended = tokio::time::timeout(Duration::from_hours(1), watched).await;
+        (asked.get(), ended.is_ok())
+    }
+
+    fn silent() -> Result<bool, Error> {
+        Err(Error::HomeserverTimeout("silent".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_homeserver_is_asked_until_it_answers() {
+        assert_eq!(asked(|_| silent()).await, (120, false));
+        let third = |time| if time < 3 { silent() } else { Ok(false) };
+        assert_eq!(asked(third).await, (3, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn word_of_an_account_server_ends_the_watch() {
+        let third = |time| if time < 3 { silent() } else { Ok(true) };
+        assert_eq!(asked(third).await, (3, true));
+    }
 }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use crate::{
-    Keyring, Threepid,
-    config::{Config, PurposePolicy, SmsTransport},
+    Builder, Keyring, Threepid,
+    config::{Config, HomeserverKind, PurposePolicy, SmsTransport},
     courier::{
         Courier,
         capture::Capture,
         email::{self, EmailSettings, Transport},
         sms::SmsCourier,
+    },
+    homeserver::{
+        none::NoHomeserver,
+        synapse::{Synapse, SynapseSettings},
     },
     http::peer::TrustedProxies,
     limits,
@@ -54,11 +58,27 @@ pub(super) fn sms_courier(
     })
 }
 
-/// The service that the configuration describes.
+/// The homeserver that is asked, if one is.
+pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String> {
+    let homeserver = &config.homeserver;
+    let Some(url) = homeserver.url() else {
+        return Ok(None);
+    };
+    let settings = SynapseSettings {
+        url: url.clone(),
+        admin_token: homeserver.admin_token()?,
+        timeout: homeserver.timeout.0,
+        ca_files: homeserver.ca_files.0.clone(),
+    };
+    Synapse::new(settings).map(Some)
+}
+
+/// The service that the configuration describes, beside the `homeserver` that it names.
 pub(super) fn service(
     config: &Config,
     store: &Arc<SqliteStore>,
     keys: Keyring,
+    homeserver: Option<Arc<Synapse>>,
 ) -> Result<Threepid, String> {
     let next_links = config.next_links.allowed.0.iter().map(String::as_str);
     let outbound = Outbound::new(config.outbound.settings())?;
@@ -71,6 +91,9 @@ pub(super) fn service(
         .next_links(NextLinkPolicy::new(next_links)?)
         .trusted_proxies(TrustedProxies::new(&config.server.trusted_proxies.0)?)
         .reveal(config.accounts.reveal)
+        .allow_changes(config.accounts.allow_changes)
+        .password_change(config.accounts.password_change)
+        .finish_password_reset(config.pages.finish_password_reset)
         .request_timeout(config.server.request_timeout.0)
         .identity_servers(config.identity_servers()?, outbound)
         .contents(config.email.contents)
@@ -79,6 +102,29 @@ pub(super) fn service(
     for medium in [Medium::Email, Medium::Msisdn] {
         builder = builder.validates(medium, config.validates(medium));
     }
+    builder = beside(builder, config.homeserver.kind, homeserver);
+    if let Some(delegate) = config.delegate.settings()? {
+        builder = builder.delegate(delegate);
+    }
+    with_couriers(builder, config)?.build()
+}
+
+/// Lets `builder` ask the homeserver what it knows, and ourselves the rest.
+fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse>>) -> Builder {
+    match (kind, homeserver) {
+        (HomeserverKind::None, _) => builder
+            .directory(Arc::new(NoHomeserver))
+            .accounts(Arc::new(NoHomeserver)),
+        (HomeserverKind::Synapse, Some(synapse)) => builder
+            .directory(Arc::<Synapse>::clone(&synapse))
+            .accounts(synapse),
+        (HomeserverKind::Local, Some(synapse)) => builder.accounts(synapse),
+        (HomeserverKind::Local | HomeserverKind::Synapse, None) => builder,
+    }
+}
+
+/// Gives `builder` what carries messages, or keeps them for the mailbox page.
+fn with_couriers(mut builder: Builder, config: &Config) -> Result<Builder, String> {
     let is_captured = captures_mails(config) || captures_texts(config);
     let capture = if is_captured {
         capture(config)?
@@ -96,7 +142,7 @@ pub(super) fn service(
     {
         builder = builder.sms(courier);
     }
-    builder.build()
+    Ok(builder)
 }
 
 /// Whether mails are shown on the mailbox page.

@@ -4,7 +4,7 @@ use std::{io::Write, path::Path, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Failure, assemble, beside, load, runtime, table};
+use super::{Failure, assemble, beside, greeting, load, runtime, table};
 use crate::{
     config::{Config, Loaded, SmsTransport},
     courier::{Courier, capture::Capture, email::Transport},
@@ -74,9 +74,11 @@ fn look(file: Option<&Path>) -> Result<Report, Failure> {
                 detail,
             });
             findings.push(storage(&config)?);
+            findings.extend(homeserver(&config)?);
             findings.extend(mail(&config)?);
             findings.extend(texts(&config)?);
             findings.extend(identity_servers(&config));
+            findings.extend(delegate(&config));
             warnings = found;
         }
     }
@@ -122,6 +124,39 @@ fn storage(config: &Config) -> Result<Finding, Failure> {
     Ok(Finding { part, ok, detail })
 }
 
+/// Asks the homeserver what it is asked for while people use it, step by step.
+fn homeserver(config: &Config) -> Result<Vec<Finding>, Failure> {
+    let part = "homeserver";
+    match assemble::homeserver(config) {
+        Ok(None) => Ok(vec![fine(part, &greeting::homeserver(config))]),
+        Ok(Some(homeserver)) => {
+            let (steps, end) = runtime()?.block_on(homeserver.greet());
+            Ok(walked(part, &steps, end.err()))
+        }
+        Err(detail) => Ok(walked(part, &[], Some(detail))),
+    }
+}
+
+/// Says which homeservers may call, without the secrets by which they do.
+fn delegate(config: &Config) -> Option<Finding> {
+    let delegate = &config.delegate;
+    if !delegate.is_on() {
+        return None;
+    }
+    let prefixes = match delegate.prefixes.0.len() {
+        1 => "1 prefix".to_owned(),
+        several => format!("{several} prefixes"),
+    };
+    let internal = config.server.internal_address().ok().flatten();
+    let public = config.server.listen.0.iter().filter(|_| delegate.public);
+    let addresses = internal.iter().chain(public).map(ToString::to_string);
+    let addresses = addresses.collect::<Vec<_>>().join(", ");
+    Some(fine(
+        "delegate",
+        &format!("{prefixes}, served at {addresses}"),
+    ))
+}
+
 /// Greets the relay, phase by phase.
 fn mail(config: &Config) -> Result<Vec<Finding>, Failure> {
     let part = "mail";
@@ -155,19 +190,24 @@ fn greet(
     part: &'static str,
     courier: Result<Arc<dyn Courier>, String>,
 ) -> Result<Vec<Finding>, Failure> {
-    let failed = |detail| Finding {
+    let courier = match courier {
+        Ok(courier) => courier,
+        Err(detail) => return Ok(walked(part, &[], Some(detail))),
+    };
+    let (phases, end) = runtime()?.block_on(courier.greet());
+    let failed = end.err().map(|error| error.to_string());
+    Ok(walked(part, &phases, failed))
+}
+
+/// The steps that went well, and the one that did not.
+fn walked(part: &'static str, steps: &[String], failed: Option<String>) -> Vec<Finding> {
+    let failed = failed.map(|detail| Finding {
         part,
         ok: false,
         detail,
-    };
-    let courier = match courier {
-        Ok(courier) => courier,
-        Err(detail) => return Ok(vec![failed(detail)]),
-    };
-    let (phases, end) = runtime()?.block_on(courier.greet());
-    let mut findings: Vec<_> = phases.iter().map(|phase| fine(part, phase)).collect();
-    findings.extend(end.err().map(|error| failed(error.to_string())));
-    Ok(findings)
+    });
+    let steps = steps.iter().map(|step| fine(part, step));
+    steps.chain(failed).collect()
 }
 
 /// Says whom requests may be passed on to; calls nobody.

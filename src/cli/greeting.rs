@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use url::Url;
+
 use super::assemble;
 use crate::{
-    config::{Config, SmsTransport},
+    config::{Config, HomeserverKind, SmsTransport},
     courier::email::Transport,
     http::{listen::ListenAddress, serve::Listening},
     threepid::Medium,
@@ -29,6 +31,7 @@ pub(super) fn greet(
     let public_url = config.server.public_url();
     let base = public_url.as_str().trim_end_matches('/');
     writeln!(out, "Links begin with {base}, its public URL.")?;
+    writeln!(out, "{}", homeserver(config))?;
     let reader = if config.server.is_for_this_machine() {
         public
     } else {
@@ -47,6 +50,26 @@ pub(super) fn greet(
         )?;
     }
     out.flush()
+}
+
+/// Which homeserver there is, and what it knows.
+pub(super) fn homeserver(config: &Config) -> String {
+    let url = config.homeserver.url().map(Url::as_str).unwrap_or_default();
+    let url = url.trim_end_matches('/');
+    match config.homeserver.kind {
+        HomeserverKind::Synapse => {
+            format!("Synapse, at {url}, knows which account has which address.")
+        }
+        HomeserverKind::Local if url.is_empty() => {
+            "Which account has which address is kept here; no homeserver is asked.".to_owned()
+        }
+        HomeserverKind::Local => format!(
+            "Which account has which address is kept here; the homeserver at {url} knows the accounts."
+        ),
+        HomeserverKind::None => {
+            "There is no homeserver: addresses are proved, and no account has one.".to_owned()
+        }
+    }
 }
 
 fn names(listening: &Listening) -> String {

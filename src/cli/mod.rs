@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod account_server;
 mod addresses;
 mod assemble;
 mod check;
@@ -67,7 +68,7 @@ enum Command {
     Serve,
     /// Print a configuration file with every key, its default and what it does
     Config,
-    /// Check the configuration, the database, the key, the mail relay and the SMS gateways
+    /// Check the configuration, the database, the key, the homeserver, the mail relay and the SMS gateways
     Check {
         /// Answer in JSON
         #[arg(long)]

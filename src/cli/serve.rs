@@ -8,10 +8,11 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, assemble, greeting::greet, log, runtime};
+use super::{Failure, account_server, assemble, greeting::greet, log, runtime};
 use crate::{
     Background,
     config::{Config, Loaded},
+    homeserver::synapse::Synapse,
     http::{
         listen::ListenAddress,
         serve::{BindError, ConnectionLimits, Listening},
@@ -41,8 +42,13 @@ async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
     let internal = config.server.internal_address()?;
     let internal = bind("server.internal_listen", internal.as_slice()).await?;
     let keys = key_file::load_or_create(&config.secrets.key_file, &store).await?;
-    let service = assemble::service(&config, &store, keys)?;
+    let homeserver = assemble::homeserver(&config)?;
+    let service = assemble::service(&config, &store, keys, homeserver.clone())?;
     let mut signals = Signals::new()?;
+    let unanswered = match homeserver {
+        Some(homeserver) => (!account_server::ask(&homeserver).await?).then_some(homeserver),
+        None => None,
+    };
 
     // Nobody needs to read it.
     let _ = greet(&config, &public, &internal, out);
@@ -61,11 +67,23 @@ async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
     tasks.spawn(public.serve(service.router(), limits, stop.clone()));
     tasks.spawn(internal.serve(service.internal_router(), limits, stop.clone()));
 
-    signals.next().await;
+    let ended = until_told(&mut signals, unanswered.as_deref()).await;
     tracing::info!("stopping: what is under way may finish; a second signal stops at once");
     tokio::select! {
-        () = running.finish(&config) => Ok(()),
+        () = running.finish(&config) => ended,
         () = signals.next() => Err(Failure::Told("stopped at once, with work under way".to_owned())),
+    }
+}
+
+/// Waits for the signal to stop, or for word of a homeserver that leaves us nothing to do.
+async fn until_told(signals: &mut Signals, unanswered: Option<&Synapse>) -> Result<(), Failure> {
+    let Some(homeserver) = unanswered else {
+        signals.next().await;
+        return Ok(());
+    };
+    tokio::select! {
+        () = signals.next() => Ok(()),
+        failure = account_server::watch(homeserver) => Err(failure),
     }
 }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::gateway::{Answer, SmsGateway};
 
 /// The program in an empty directory, with nothing of our own environment that it reads.
-fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
+pub(crate) fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_threepid"));
     command.current_dir(dir.path()).args(arguments);
     for (name, _) in std::env::vars_os() {
@@ -24,20 +24,20 @@ fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(dir: &TempDir, arguments: &[&str]) -> Output {
+pub(crate) fn run(dir: &TempDir, arguments: &[&str]) -> Output {
     threepid(dir, arguments).output().expect("the program runs")
 }
 
-fn empty() -> TempDir {
+pub(crate) fn empty() -> TempDir {
     TempDir::new().expect("a directory for the test")
 }
 
-fn told(output: &Output) -> String {
+pub(crate) fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A server on ports that the system chooses, and its start text up to the mailbox's line.
-fn serve(dir: &TempDir) -> (Child, String) {
+pub(crate) fn serve(dir: &TempDir) -> (Child, String) {
     let mut child = threepid(dir, &["serve"])
         .env("THREEPID__SERVER__LISTEN", "127.0.0.1:0")
         .env("THREEPID__SERVER__INTERNAL_LISTEN", "127.0.0.1:0")
@@ -55,7 +55,7 @@ fn serve(dir: &TempDir) -> (Child, String) {
     (child, text)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     let sent = Command::new("kill").args(["-s", name, &id]).status();
     assert!(sent.expect("kill runs").success());

@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod cli;
+mod cli_homeserver;
 mod clock;
 mod faults;
 mod hidden_accounts;

@@ -1,0 +1,133 @@
+//! The program beside a homeserver, and as the delegate of one.
+
+use std::{fs, process::Child};
+
+use tempfile::TempDir;
+
+use crate::{
+    cli::{empty, run, serve, signal, told},
+    support::homeserver::{ADMIN_TOKEN, Homeserver},
+};
+
+const SECRET: &str = "correct-horse-battery-staple";
+
+/// A directory with a configuration.
+fn with(file: &str) -> TempDir {
+    let dir = empty();
+    fs::write(dir.path().join("threepid.toml"), file).expect("a file for the test");
+    dir
+}
+
+/// A directory with a configuration that asks `homeserver`.
+fn beside(homeserver: &Homeserver) -> TempDir {
+    let url = homeserver.url();
+    with(&format!(
+        "[homeserver]\nkind = 'synapse'\nurl = '{url}'\nadmin_token = '{ADMIN_TOKEN}'\n"
+    ))
+}
+
+/// Stops a server; what it logged.
+fn stopped(child: Child) -> String {
+    signal(&child, "TERM");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    told(&output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_tells_which_homeserver_it_asks() {
+    let homeserver = Homeserver::start().await;
+
+    let (child, text) = serve(&beside(&homeserver));
+
+    let log = stopped(child);
+    assert!(text.contains("Synapse, at http://127.0.0.1:"), "{text}");
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_refuses_to_start_where_an_account_server_has_the_accounts() {
+    let homeserver = Homeserver::start().await;
+    homeserver.hand_accounts_over();
+
+    let refused = run(&beside(&homeserver), &["serve"]);
+
+    assert_eq!(refused.status.code(), Some(1));
+    let told = told(&refused);
+    assert!(told.contains("OAuth account server"), "{told}");
+    assert!(told.contains("threepid can do nothing here"), "{told}");
+    assert_eq!(refused.stdout, b"", "it does not say that it listens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_although_the_homeserver_does_not_answer_yet() {
+    let homeserver = Homeserver::start().await;
+    homeserver.down().await;
+
+    let (child, _) = serve(&beside(&homeserver));
+
+    let log = stopped(child);
+    assert!(log.contains("the homeserver does not answer"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_the_homeserver_step_by_step() {
+    let homeserver = Homeserver::start().await;
+    let dir = beside(&homeserver);
+
+    let good = run(&dir, &["check"]);
+    homeserver.hand_accounts_over();
+    let bad = run(&dir, &["check"]);
+
+    assert!(good.status.success(), "{good:?}");
+    let good = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert!(
+        good.contains("ok      homeserver: http://127.0.0.1:"),
+        "{good}"
+    );
+    assert!(!good.contains(ADMIN_TOKEN), "{good}");
+    assert_eq!(bad.status.code(), Some(1));
+    let bad = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert!(bad.contains("FAILED  homeserver: "), "{bad}");
+    assert!(bad.contains("OAuth account server"), "{bad}");
+}
+
+#[test]
+fn check_says_who_may_call_and_not_by_which_secret() {
+    let delegate = format!("[delegate]\nprefixes = ['{SECRET}']\n");
+    let none = with(&format!("[homeserver]\nkind = 'none'\n{delegate}"));
+    let public = with(&format!("{delegate}public = true"));
+
+    let [none, public] = [none, public].map(|dir| run(&dir, &["check"]).stdout);
+    let [none, public] = [none, public].map(|text| String::from_utf8_lossy(&text).into_owned());
+
+    assert!(
+        none.contains("ok      homeserver: There is no homeserver"),
+        "{none}"
+    );
+    let served = "ok      delegate: 1 prefix, served at 127.0.0.1:8091\n";
+    assert!(none.contains(served), "{none}");
+    let served = "ok      delegate: 1 prefix, served at 127.0.0.1:8091, 127.0.0.1:8090\n";
+    assert!(public.contains(served), "{public}");
+    assert!(!format!("{none}{public}").contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_not_given_where_nobody_would_look_for_them() {
+    let homeserver = Homeserver::start().await;
+    let given = [
+        "addresses",
+        "add",
+        "@alice:example.org",
+        "alice@example.org",
+    ];
+
+    let refused = run(&beside(&homeserver), &given);
+
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        told(&refused).contains("homeserver.kind"),
+        "{}",
+        told(&refused)
+    );
+}
