@@ -3,6 +3,7 @@
 mod ceilings;
 mod cli;
 mod clock;
+mod delegate;
 mod faults;
 mod hidden_accounts;
 mod identity_client;
