@@ -92,6 +92,10 @@ pub(crate) fn msisdn(app: &App) -> Router {
             post(request_token::add_msisdn),
         ],
     );
+    let client = client.route(
+        "/_matrix/client/unstable/add_threepid/msisdn/submit_token",
+        post(submit_token::post_add_threepid),
+    );
     let submit = post(submit_token::post_msisdn);
     let shown = get(submit_token::get_msisdn).head(submit_token::head);
     api(app, client, Medium::Msisdn, submit, shown).with_state(app.clone())
