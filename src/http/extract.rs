@@ -56,6 +56,11 @@ impl Object {
         })
     }
 
+    /// All keys and values.
+    pub(crate) fn entries(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// A required string.
     pub(crate) fn string(&self, key: &'static str) -> Result<&str> {
         self.0
