@@ -1,8 +1,11 @@
 //! Tests of the whole, through its public face.
 
+mod bindings;
 mod ceilings;
 mod cli;
 mod clock;
+mod contacts;
+mod contacts_uia;
 mod delegate;
 mod faults;
 mod hidden_accounts;
