@@ -74,6 +74,9 @@ pub enum Error {
     /// The session that was shown proves no address for this request.
     #[error("The address is not confirmed for this request: {0}")]
     ThreepidAuthFailed(String),
+    /// The same where the specification wants another status: `POST account/3pid`, which is deprecated.
+    #[error("The address is not confirmed for this request: {0}")]
+    ThreepidAuthForbidden(String),
     /// The homeserver's password policy refuses the new password.
     #[error("{0}")]
     WeakPassword(Cow<'static, str>),
@@ -198,6 +201,7 @@ impl Error {
             Self::GuestForbidden => (StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::ThreepidAuthFailed(_) => (StatusCode::BAD_REQUEST, "M_THREEPID_AUTH_FAILED"),
+            Self::ThreepidAuthForbidden(_) => (StatusCode::FORBIDDEN, "M_THREEPID_AUTH_FAILED"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD"),
             Self::AccountGone => (StatusCode::NOT_FOUND, "M_THREEPID_NOT_FOUND"),
             Self::ServerNotTrusted => (StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED"),

@@ -96,6 +96,17 @@ pub enum Unbound {
     NoSupport,
 }
 
+impl Unbound {
+    /// The specification's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::NoSupport => "no-support",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

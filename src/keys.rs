@@ -30,6 +30,7 @@ pub(crate) enum Label {
     Bucket,
     ServerPair,
     ServerScope,
+    UserScope,
     Request,
     Uia,
 }
@@ -48,6 +49,7 @@ impl Label {
             Self::Bucket => b"threepid bucket ",
             Self::ServerPair => b"threepid srvpair",
             Self::ServerScope => b"threepid srvscop",
+            Self::UserScope => b"threepid usrscop",
             Self::Request => b"threepid request",
             Self::Uia => b"threepid uia    ",
         }

@@ -28,6 +28,7 @@ mod config;
 pub mod courier;
 pub mod error;
 pub mod homeserver;
+mod host;
 pub mod http;
 pub mod id_server;
 pub mod identity_client;

@@ -149,6 +149,11 @@ pub(crate) fn server_scope(key: &Key, scope: [u8; 16], server: &IdServer) -> [u8
     first_half(mac)
 }
 
+/// What the count of attempts belongs to that an account makes: nobody else's request goes on with its session.
+pub(crate) fn user_scope(key: &Key, scope: [u8; 16], user_id: &str) -> [u8; 16] {
+    first_half(key.mac(Label::UserScope, &[&scope, user_id.as_bytes()]))
+}
+
 /// The name of a bucket in the store, which keeps no more addresses than it must: `what` is counted, of `whom`.
 pub(crate) fn bucket(key: &Key, what: [u8; 2], whom: &str) -> [u8; 16] {
     let mac = key.mac(Label::Bucket, &[&what, whom.as_bytes()]);

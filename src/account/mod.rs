@@ -1,5 +1,7 @@
 //! What an account may do about its addresses and its password.
 
+pub(crate) mod addresses;
+pub(crate) mod binding;
 pub(crate) mod uia;
 
 use std::{fmt, sync::Arc, time::Duration};

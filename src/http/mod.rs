@@ -15,7 +15,9 @@ use tower_http::{
 };
 
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
-use self::{client::link, client::request_token, client::submit_token};
+use self::{
+    client::contacts as addresses, client::link, client::request_token, client::submit_token,
+};
 use crate::{
     account::AccountRules,
     courier::capture::Capture,
@@ -93,9 +95,29 @@ pub(crate) fn msisdn(app: &App) -> Router {
             post(request_token::add_msisdn),
         ],
     );
+    let client = client.route(
+        "/_matrix/client/unstable/add_threepid/msisdn/submit_token",
+        post(submit_token::post_add_threepid),
+    );
     let submit = post(submit_token::post_msisdn);
     let shown = get(submit_token::get_msisdn).head(submit_token::head);
     api(app, client, Medium::Msisdn, submit, shown).with_state(app.clone())
+}
+
+/// The endpoints for the addresses of an account, for a host to merge into its own router.
+pub(crate) fn contacts(app: &App) -> Router {
+    let mut contacts = Router::new();
+    for prefix in PREFIXES {
+        let path = format!("{prefix}/account/3pid");
+        contacts = contacts
+            .route(&path, get(addresses::list).post(addresses::add_deprecated))
+            .route(&format!("{path}/add"), post(addresses::add))
+            .route(&format!("{path}/bind"), post(addresses::bind))
+            .route(&format!("{path}/delete"), post(addresses::delete))
+            .route(&format!("{path}/unbind"), post(addresses::unbind));
+    }
+    let contacts = contacts.method_not_allowed_fallback(method_not_allowed);
+    with_cors(guarded(contacts, app, Dialect::Client)).with_state(app.clone())
 }
 
 /// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
@@ -147,8 +169,15 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     if with_mailbox {
         own = own.merge(mailbox::routes());
     }
+    // Without a homeserver no token could be known, and who is told that its own is not logs out.
+    let contacts = if app.account.accounts.is_there() {
+        contacts(app)
+    } else {
+        Router::new()
+    };
     let public = email(app)
         .merge(msisdn(app))
+        .merge(contacts)
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

@@ -68,6 +68,24 @@ impl Validation {
         }
     }
 
+    /// As [`Validation::proof`], for the request of a digest: a proof that the same request took before is still its own.
+    pub(crate) async fn proof_for(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+        user_id: Option<&str>,
+        digest: &[u8; 32],
+    ) -> Result<Proof> {
+        let (session, proof) = self.prove(sid, client_secret, wanted, user_id).await?;
+        let is_same_request = session.claim_digest.as_deref() == Some(digest.as_slice());
+        if session.taken_at.is_some() && !is_same_request {
+            Err(Error::ProofSpent)
+        } else {
+            Ok(proof)
+        }
+    }
+
     /// Claims the pair's proof for one operation: of parallel callers exactly one gets it.
     ///
     /// # Errors

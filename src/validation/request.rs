@@ -216,6 +216,10 @@ impl Validation {
             let rate = self.settings.limits.per_address;
             buckets.push(self.address_bucket(b'm', &request.threepid, rate));
         }
+        let scope = match &request.user_id {
+            Some(user_id) => proof::user_scope(key, scope, user_id),
+            None => scope,
+        };
         let scope = match destination {
             Some(Destination::Server(server, _)) => proof::server_scope(key, scope, server),
             Some(Destination::Here) | None => scope,

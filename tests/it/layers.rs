@@ -62,8 +62,8 @@ fn group(path: &str) -> &'static str {
         ("http", _) => "http",
         ("config", _) => "config",
         (
-            "background" | "builder" | "cli" | "key_file" | "main" | "lib" | "Threepid" | "Keyring"
-            | "Builder" | "Background",
+            "background" | "builder" | "cli" | "host" | "key_file" | "main" | "lib" | "Threepid"
+            | "Keyring" | "Builder" | "Background",
             _,
         ) => "top",
         _ => "unknown",

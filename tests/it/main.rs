@@ -1,9 +1,13 @@
 //! Tests of the whole, through its public face.
 
+mod bindings;
 mod ceilings;
 mod cli;
 mod cli_homeserver;
 mod clock;
+mod contacts;
+mod contacts_uia;
+mod delegate;
 mod faults;
 mod hidden_accounts;
 mod identity_client;

@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     http::{
         App,
-        extract::{ClientSource, MatrixJson, Object},
+        extract::{Bearer, ClientOrigin, ClientSource, MatrixJson, Object},
     },
     next_link::{NextLink, NextLinkPolicy},
     secret::{AccessToken, ClientSecret},
@@ -68,13 +68,14 @@ pub(crate) async fn password_email(
 }
 
 /// `POST /_matrix/client/v3/account/3pid/email/requestToken` (Client-Server API, "Adding account administrative contact
-/// information").
+/// information"). With an access token, which it does not ask for, the session serves that account alone.
 pub(crate) async fn add_email(
     app: State<App>,
     source: ClientSource,
+    asker: Asker,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    request(&app, Medium::Email, Purpose::Add, &body, source.0).await
+    add(&app, Medium::Email, &body, source.0, &asker).await
 }
 
 /// `POST /_matrix/client/v3/register/msisdn/requestToken` (Client-Server API, "Account registration").
@@ -97,13 +98,14 @@ pub(crate) async fn password_msisdn(
 }
 
 /// `POST /_matrix/client/v3/account/3pid/msisdn/requestToken` (Client-Server API, "Adding account administrative contact
-/// information").
+/// information"). With an access token, which it does not ask for, the session serves that account alone.
 pub(crate) async fn add_msisdn(
     app: State<App>,
     source: ClientSource,
+    asker: Asker,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Reply>> {
-    request(&app, Medium::Msisdn, Purpose::Add, &body, source.0).await
+    add(&app, Medium::Msisdn, &body, source.0, &asker).await
 }
 
 async fn request(
@@ -113,14 +115,43 @@ async fn request(
     body: &Object,
     source: Source,
 ) -> Result<Json<Reply>> {
+    let request = read(app, medium, purpose, body, source)?;
+    let opened = app.validation.request_token(request).await?;
+    Ok(Json(opened.into()))
+}
+
+/// Whoever asks to add an address, if they say.
+type Asker = (Bearer, ClientOrigin);
+
+async fn add(
+    app: &App,
+    medium: Medium,
+    body: &Object,
+    source: Source,
+    (Bearer(token), ClientOrigin(origin)): &Asker,
+) -> Result<Json<Reply>> {
+    let mut request = read(app, medium, Purpose::Add, body, source)?;
+    if app.account.accounts.is_there() && token.is_some() {
+        let requester = app.account.requester(token.as_ref(), origin).await?;
+        request.user_id = Some(requester.user_id);
+    }
+    let opened = app.validation.request_token(request).await?;
+    Ok(Json(opened.into()))
+}
+
+fn read(
+    app: &App,
+    medium: Medium,
+    purpose: Purpose,
+    body: &Object,
+    source: Source,
+) -> Result<TokenRequest> {
     check_types(app, medium, purpose, body)?;
     let asked = match medium {
         Medium::Email => Asked::email(body),
         Medium::Msisdn => Asked::msisdn(body),
     };
-    let request = asked?.parse(purpose, &app.validation.settings.next_links, source)?;
-    let opened = app.validation.request_token(request).await?;
-    Ok(Json(opened.into()))
+    asked?.parse(purpose, &app.validation.settings.next_links, source)
 }
 
 /// That what names an identity server is text, where an identity server may be asked.

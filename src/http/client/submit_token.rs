@@ -45,6 +45,16 @@ pub(crate) async fn post_msisdn(
     post(&app, Medium::Msisdn, source, &body).await
 }
 
+/// `POST /_matrix/client/unstable/add_threepid/msisdn/submit_token`: the same, where Synapse's clients know it. Not
+/// specified; it is what Synapse tells as `submit_url`.
+pub(crate) async fn post_add_threepid(
+    app: State<App>,
+    source: ClientSource,
+    body: MatrixJson,
+) -> Result<Json<Value>> {
+    post(&app, Medium::Msisdn, source, &body).await
+}
+
 async fn post(
     app: &App,
     medium: Medium,

@@ -86,7 +86,10 @@ mod tests {
             json!({ "threepid_creds": {} }),
             json!({ "threepid_creds": { "sid": "s" } }),
         ] {
-            assert!(matches!(read(&holder), Err(Error::MissingParam(_))), "{holder}");
+            assert!(
+                matches!(read(&holder), Err(Error::MissingParam(_))),
+                "{holder}"
+            );
         }
         for holder in [
             json!({ "threepid_creds": "s" }),
@@ -94,7 +97,10 @@ mod tests {
             json!({ "threepid_creds": { "sid": 1, "client_secret": "c" } }),
             json!({ "threepid_creds": { "sid": "a b", "client_secret": "c" } }),
         ] {
-            assert!(matches!(read(&holder), Err(Error::InvalidParam(_))), "{holder}");
+            assert!(
+                matches!(read(&holder), Err(Error::InvalidParam(_))),
+                "{holder}"
+            );
         }
     }
 }

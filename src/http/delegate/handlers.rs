@@ -68,12 +68,9 @@ async fn request_token(app: &App, medium: Medium, Body(mut body): Body) -> Resul
         Medium::Msisdn => read_msisdn_request,
     };
     let next_links = &app.validation.settings.next_links;
-    let mut request = read(
-        Purpose::Register,
-        &body.to_json(),
-        next_links,
-        Source::Homeserver,
-    )?;
+    // Read as every other requestToken is.
+    let body = serde_json::to_vec(body.entries()).expect("JSON and texts can be written as JSON");
+    let mut request = read(Purpose::Register, &body, next_links, Source::Homeserver)?;
     // For the homeserver that is we.
     (request.id_server, request.id_access_token) = (None, None);
     let opened = app.validation.request_token(request).await?;

@@ -1,0 +1,289 @@
+//! Bindings at identity servers: made for an account, remembered, and undone (MSC1915, MSC2140, MSC2290).
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccountRules,
+    addresses::{Named, Removal},
+};
+use crate::{
+    error::{Error, Result},
+    homeserver::{Origin, Requester},
+    id_server::{IdServer, Unbound},
+    identity_client::{At, Authority, Pair},
+    secret::{AccessToken, ClientSecret, Sid},
+    store::Binding,
+    threepid::{Medium, Threepid},
+};
+
+/// How many identity servers are asked side by side when an account ends.
+const SIDE_BY_SIDE: usize = 8;
+
+/// A session at an identity server, and the account's token there.
+pub(crate) struct SessionThere {
+    pub(crate) server: IdServer,
+    pub(crate) sid: Sid,
+    pub(crate) client_secret: ClientSecret,
+    pub(crate) access_token: AccessToken,
+}
+
+impl SessionThere {
+    fn pair(&self) -> Pair<'_> {
+        Pair {
+            sid: &self.sid,
+            client_secret: &self.client_secret,
+        }
+    }
+}
+
+/// With what a binding can be undone, as it is sealed.
+#[derive(Deserialize, Serialize)]
+struct Kept<'a> {
+    sid: &'a str,
+    client_secret: &'a str,
+    id_access_token: &'a str,
+}
+
+impl AccountRules {
+    /// Binds the address that a session of an identity server proves to the account, and remembers where. Both end even
+    /// if the client goes away.
+    ///
+    /// # Errors
+    /// What the identity server says: [`Error::Relayed`], [`Error::UpstreamFailed`], [`Error::UpstreamTimeout`].
+    pub(crate) async fn bind(
+        self: &Arc<Self>,
+        requester: Requester,
+        session: SessionThere,
+    ) -> Result<()> {
+        let this = Arc::clone(self);
+        let bound = tokio::spawn(async move {
+            let at = At {
+                server: &session.server,
+                access_token: &session.access_token,
+            };
+            let user_id = &requester.user_id;
+            let identity = &this.validation.identity;
+            let threepid = identity.bind(at, session.pair(), user_id).await?;
+            this.remember(user_id, threepid, &session).await
+        });
+        bound
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("a binding panicked".to_owned())))
+    }
+
+    async fn remember(
+        &self,
+        user_id: &str,
+        threepid: Threepid,
+        session: &SessionThere,
+    ) -> Result<()> {
+        let kept = Kept {
+            sid: session.sid.as_str(),
+            client_secret: session.client_secret.as_str(),
+            id_access_token: session.access_token.reveal(),
+        };
+        let kept = zeroize::Zeroizing::new(
+            serde_json::to_vec(&kept).expect("texts under fixed names are JSON"),
+        );
+        let server = session.server.to_string();
+        let key = self.validation.keys.newest();
+        let binding = Binding {
+            sealed: key.seal(&row(user_id, &threepid, &server), &kept)?,
+            user_id: user_id.to_owned(),
+            threepid,
+            server,
+            key_id: key.id(),
+            bound_at: self.validation.clock.now(),
+        };
+        Ok(self.validation.store.remember_binding(binding).await?)
+    }
+
+    /// Undoes the bindings of an address: at the server that a removal names, else at all that are remembered. Of an
+    /// address that is not the account's only what was bound through us; no other server hears of it.
+    pub(super) async fn unbind_named(&self, removal: &Removal, named: &Named) -> Result<Unbound> {
+        let user_id = &removal.requester.user_id;
+        let store = &self.validation.store;
+        let known = store.bindings(user_id, Some(&named.threepid)).await?;
+        let servers: Vec<(IdServer, Option<Binding>)> = match &removal.id_server {
+            Some(server) => {
+                let name = server.to_string();
+                let known = known.into_iter().find(|known| known.server == name);
+                let is_asked = named.is_theirs || known.is_some();
+                is_asked
+                    .then(|| (server.clone(), known))
+                    .into_iter()
+                    .collect()
+            }
+            None => known.into_iter().filter_map(with_server).collect(),
+        };
+        let mut unbound = (!servers.is_empty()).then_some(Unbound::Success);
+        for (server, known) in servers {
+            let at_server = self.unbind_at(removal, &named.threepid, &server, known.as_ref());
+            if at_server.await? == Unbound::NoSupport {
+                unbound = Some(Unbound::NoSupport);
+            }
+        }
+        Ok(unbound.unwrap_or(Unbound::NoSupport))
+    }
+
+    /// Undoes one binding: by the homeserver's signature, or else by the session that made it.
+    async fn unbind_at(
+        &self,
+        removal: &Removal,
+        threepid: &Threepid,
+        server: &IdServer,
+        known: Option<&Binding>,
+    ) -> Result<Unbound> {
+        let Removal {
+            requester, origin, ..
+        } = removal;
+        let signed = self.sign_unbind(requester, threepid, server, origin);
+        let unbound = match (signed.await?, known) {
+            (Some(unbound), _) => unbound,
+            (None, Some(known)) => self.unbind_by_session(server, known).await?,
+            (None, None) => Unbound::NoSupport,
+        };
+        if let (Unbound::Success, Some(known)) = (unbound, known) {
+            self.forget(known).await?;
+        }
+        Ok(unbound)
+    }
+
+    async fn sign_unbind(
+        &self,
+        requester: &Requester,
+        threepid: &Threepid,
+        server: &IdServer,
+        origin: &Origin,
+    ) -> Result<Option<Unbound>> {
+        self.accounts
+            .unbind(requester, threepid, server, origin)
+            .await
+    }
+
+    /// Undoes a binding by the session that made it. Identity servers keep sessions for a day: one that is over, like a
+    /// token that is, is no fault of whoever asks, who has no other.
+    async fn unbind_by_session(&self, server: &IdServer, known: &Binding) -> Result<Unbound> {
+        let Some(session) = self.open(server, known) else {
+            return Ok(Unbound::NoSupport);
+        };
+        let authority = Authority::Session(session.pair(), Some(&session.access_token));
+        let identity = &self.validation.identity;
+        let unbound = identity.unbind(server, authority, &known.user_id, &known.threepid);
+        match unbound.await {
+            Err(Error::Relayed { errcode, .. }) if is_over(&errcode) => Ok(Unbound::NoSupport),
+            other => other,
+        }
+    }
+
+    /// With what a binding can be undone; `None` if the key that sealed it is gone.
+    fn open(&self, server: &IdServer, known: &Binding) -> Option<SessionThere> {
+        let key = self.validation.keys.find(known.key_id)?;
+        let row = row(&known.user_id, &known.threepid, &known.server);
+        let plain = zeroize::Zeroizing::new(key.open(&row, &known.sealed).ok()?);
+        let kept: Kept<'_> = serde_json::from_slice(&plain).ok()?;
+        Some(SessionThere {
+            server: server.clone(),
+            sid: Sid::parse(kept.sid).ok()?,
+            client_secret: ClientSecret::parse(kept.client_secret).ok()?,
+            access_token: AccessToken::parse(kept.id_access_token).ok()?,
+        })
+    }
+
+    async fn forget(&self, known: &Binding) -> Result<()> {
+        let store = &self.validation.store;
+        let forgotten = store.forget_binding(&known.user_id, &known.threepid, &known.server);
+        Ok(forgotten.await?)
+    }
+
+    /// Gives a new account the addresses that were proved when it was made. The call may be repeated. All that can be
+    /// given are, whatever becomes of the others.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another account has one of them, and what the directory says.
+    pub(crate) async fn registered(&self, user_id: &str, threepids: &[Threepid]) -> Result<()> {
+        let now = self.validation.clock.now();
+        let mut given = Ok(());
+        for threepid in threepids {
+            let one = self.give_address(user_id, threepid, Some(now)).await;
+            given = given.and(one);
+        }
+        given
+    }
+
+    /// Follows the end of an account: its resets end, its bindings at identity servers are undone, and with `erase` its
+    /// addresses go (Client-Server API, `POST account/deactivate`; MSC4025). `Success` if nothing had to be undone.
+    ///
+    /// # Errors
+    /// Those of the store and, with `erase`, of the directory. The call may be repeated.
+    pub(crate) async fn deactivated(&self, user_id: &str, erase: bool) -> Result<Unbound> {
+        let (store, now) = (&self.validation.store, self.validation.clock.now());
+        store.end_resets(user_id, now).await?;
+        let known = store.bindings(user_id, None).await?;
+        let is_undone: Vec<Result<bool>> = stream::iter(&known)
+            .map(|known| self.undo(known, erase))
+            .buffer_unordered(SIDE_BY_SIDE)
+            .collect()
+            .await;
+        if erase {
+            let directory = &self.validation.directory;
+            for own in directory.list(user_id).await? {
+                if let Some(medium) = Medium::parse(&own.medium) {
+                    let threepid = Threepid::stored(medium, own.address);
+                    directory.unbind(user_id, &threepid).await?;
+                }
+            }
+        }
+        let is_undone: Vec<bool> = is_undone.into_iter().collect::<Result<_>>()?;
+        Ok(if is_undone.contains(&false) {
+            Unbound::NoSupport
+        } else {
+            Unbound::Success
+        })
+    }
+
+    /// Whether one binding of an account that has ended is undone. With `erase` nothing of it is kept in any case.
+    async fn undo(&self, known: &Binding, erase: bool) -> Result<bool> {
+        let unbound = match known.server.parse() {
+            Ok(server) => self.unbind_by_session(&server, known).await,
+            Err(_) => Ok(Unbound::NoSupport),
+        };
+        if let Err(error) = &unbound {
+            let server = &known.server;
+            tracing::warn!(server, %error, "an account has ended, and stays bound at an identity server");
+        }
+        let is_undone = matches!(unbound, Ok(Unbound::Success));
+        if is_undone || erase {
+            self.forget(known).await?;
+        }
+        Ok(is_undone)
+    }
+}
+
+fn with_server(known: Binding) -> Option<(IdServer, Option<Binding>)> {
+    let server = known.server.parse().ok()?;
+    Some((server, Some(known)))
+}
+
+/// Whether an identity server says that a session, or a token, is none any more.
+fn is_over(errcode: &str) -> bool {
+    matches!(
+        errcode,
+        "M_SESSION_EXPIRED" | "M_NO_VALID_SESSION" | "M_SESSION_NOT_VALIDATED" | "M_UNAUTHORIZED"
+    )
+}
+
+/// What is sealed is sealed for: one binding, and nothing else.
+fn row(user_id: &str, threepid: &Threepid, server: &str) -> Vec<u8> {
+    let medium = threepid.medium().as_str();
+    let mut row = b"binding".to_vec();
+    for part in [user_id, medium, threepid.address(), server] {
+        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        row.extend_from_slice(&length.to_be_bytes());
+        row.extend_from_slice(part.as_bytes());
+    }
+    row
+}
