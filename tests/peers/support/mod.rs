@@ -1,5 +1,6 @@
 //! What the tests share: the real program, and small peers for it.
 
+pub(crate) mod account_server;
 #[path = "../../it/support/certificates.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod certificates;
