@@ -6,9 +6,11 @@ pub(crate) mod account_server;
 pub(crate) mod certificates;
 pub(crate) mod client_api;
 pub(crate) mod elsewhere;
+pub(crate) mod gate;
 #[path = "../../it/support/gateway.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod gateway;
+pub(crate) mod homeserver;
 pub(crate) mod install;
 pub(crate) mod js_sdk;
 pub(crate) mod mails;
