@@ -6,6 +6,9 @@
     reason = "whoever reads a test's output wants to know what it counted"
 )]
 
+mod account_delegate;
+mod account_faults;
+mod accounts;
 mod aiosmtpd;
 mod beside;
 mod browser;

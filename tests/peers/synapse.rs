@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
+    account_server::{AccountServer, ISSUER, LOCALPART},
     client_api::contacts,
     gateway::{Answer, SmsGateway},
     js_sdk::JsSdk,
@@ -126,18 +127,10 @@ async fn a_paused_synapse_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn accounts_can_be_those_of_an_account_server() {
-    let answers = json!({
-        "issuer": "http://127.0.0.1/", "account_management_uri": "http://127.0.0.1/account",
-        "active": true, "username": "alice", "scope": "urn:matrix:client:api:*",
-    });
-    let accounts = SmsGateway::start([Answer::json(200, &answers)]).await;
+    let accounts = AccountServer::start().await;
     let dir = tempfile::tempdir().expect("there is room for temporary files");
-    let options = Options::default().accounts_of(&accounts.url(), "shared");
-    let synapse = Synapse::start(dir.path(), options).await;
-    let alice = json!({ "localpart": "alice" });
-    let path = "/_synapse/mas/provision_user";
-    let (made, answer) = synapse.api.post(path, "shared", &alice).await;
-    assert_eq!(made, 201, "{answer}");
+    let synapse = Synapse::start(dir.path(), accounts.options()).await;
+    accounts.open_account(&synapse).await;
 
     let (known, metadata) = synapse
         .api
@@ -152,7 +145,7 @@ async fn accounts_can_be_those_of_an_account_server() {
         .post("/_matrix/client/v3/login", "", &json!({}))
         .await;
 
-    assert_eq!((known, &metadata["issuer"]), (200, &answers["issuer"]));
-    assert_eq!(own["user_id"], Value::from(user_id("alice")));
+    assert_eq!((known, &metadata["issuer"]), (200, &ISSUER.into()));
+    assert_eq!(own["user_id"], Value::from(user_id(LOCALPART)));
     assert_eq!(gone, 404);
 }

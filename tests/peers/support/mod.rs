@@ -1,13 +1,16 @@
 //! What the tests share: the real program, and small peers for it.
 
+pub(crate) mod account_server;
 #[path = "../../it/support/certificates.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod certificates;
 pub(crate) mod client_api;
 pub(crate) mod elsewhere;
+pub(crate) mod gate;
 #[path = "../../it/support/gateway.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod gateway;
+pub(crate) mod homeserver;
 pub(crate) mod install;
 pub(crate) mod js_sdk;
 pub(crate) mod mails;

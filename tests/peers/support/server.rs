@@ -147,8 +147,18 @@ pub(crate) fn client() -> reqwest::Client {
     client_builder().build().expect("a client")
 }
 
+/// The same for servers that this authority, or this certificate itself, vouches for.
+pub(crate) fn client_that_trusts(ca_file: &Path) -> reqwest::Client {
+    let pem = std::fs::read(ca_file).expect("the certificate is there");
+    let authority = reqwest::Certificate::from_pem(&pem).expect("it is a certificate");
+    client_builder()
+        .tls_certs_only([authority])
+        .build()
+        .expect("a client")
+}
+
 /// What becomes such a client.
-pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

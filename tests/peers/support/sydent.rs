@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use reqwest::{Certificate, Method};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     install::python_with,
-    server::{PATIENCE, client_builder},
+    server::{PATIENCE, client_that_trusts},
 };
 
 /// The release that is installed. Without the extra it does not start.
@@ -175,16 +175,6 @@ impl Sydent {
         let status = answer.status().as_u16();
         (status, answer.json().await.expect("it answers in JSON"))
     }
-}
-
-/// A client that trusts the one authority.
-fn client_that_trusts(ca_file: &Path) -> reqwest::Client {
-    let pem = fs::read(ca_file).expect("the certificate is there");
-    let authority = Certificate::from_pem(&pem).expect("it is a certificate");
-    client_builder()
-        .tls_certs_only([authority])
-        .build()
-        .expect("a client")
 }
 
 fn text(value: &Value) -> String {
