@@ -20,6 +20,7 @@ use crate::{
     outbound::Outbound,
     outbox::{Deliveries, Letterhead, Shared},
     policy,
+    secret::AccessToken,
     session::Lifetimes,
     store::Store,
     threepid::Medium,
@@ -80,6 +81,7 @@ pub struct Builder {
     outbound: Outbound,
     mailbox: Option<Arc<Capture>>,
     delegate: Option<Arc<Delegate>>,
+    api_token: Option<Arc<AccessToken>>,
     settings: Settings,
     server_name: Option<String>,
     app_name: String,
@@ -134,6 +136,12 @@ impl Builder {
     /// Which homeservers have us for the identity server that validates their users' addresses; by default none.
     pub fn delegate(mut self, settings: Delegate) -> Self {
         self.delegate = Some(Arc::new(settings));
+        self
+    }
+
+    /// What a homeserver shows when it calls us in operations of its own, on the internal listener; by default none can.
+    pub fn api_token(mut self, token: AccessToken) -> Self {
+        self.api_token = Some(Arc::new(token));
         self
     }
 
@@ -308,6 +316,7 @@ impl Builder {
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
             delegate: self.delegate,
+            api_token: self.api_token,
             name: self.app_name.into(),
             request_timeout: self.request_timeout,
         };
@@ -334,6 +343,7 @@ impl Threepid {
             outbound: Outbound::default(),
             mailbox: None,
             delegate: None,
+            api_token: None,
             settings: Settings {
                 email: MediumSettings {
                     validates: Validates::all(Validate::Here),

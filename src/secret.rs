@@ -4,6 +4,8 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{clock::Timestamp, error::Error};
@@ -160,6 +162,12 @@ impl AccessToken {
         Self::parse(&self.0).map(drop)
     }
 
+    /// Whether they are equal, in a time that tells nothing of either, not even how long it is.
+    pub(crate) fn matches(&self, other: &Self) -> bool {
+        let digest = |token: &Self| Sha256::digest(token.0.as_bytes());
+        digest(self).ct_eq(&digest(other)).into()
+    }
+
     /// The token itself.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
@@ -236,6 +244,15 @@ mod tests {
         assert_eq!(sid.to_string().len(), 28);
         assert_eq!(Sid::parse("1234").unwrap().ours(), None);
         assert!(Sid::parse("not a sid").is_err());
+    }
+
+    #[test]
+    fn a_token_matches_itself_alone() {
+        let token = |text| AccessToken::parse(text).unwrap();
+        assert!(token("hunter2").matches(&token("hunter2")));
+        for other in ["hunter", "hunter22", "Hunter2"] {
+            assert!(!token("hunter2").matches(&token(other)), "{other}");
+        }
     }
 
     #[test]

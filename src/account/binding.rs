@@ -223,8 +223,8 @@ impl AccountRules {
         let (store, now) = (&self.validation.store, self.validation.clock.now());
         store.end_resets(user_id, now).await?;
         let known = store.bindings(user_id, None).await?;
-        let is_undone: Vec<Result<bool>> = stream::iter(&known)
-            .map(|known| self.undo(known, erase))
+        let undoing: Vec<_> = known.iter().map(|known| self.undo(known, erase)).collect();
+        let is_undone: Vec<Result<bool>> = stream::iter(undoing)
             .buffer_unordered(SIDE_BY_SIDE)
             .collect()
             .await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod binding;
+pub(crate) mod host;
 pub(crate) mod uia;
 
 use std::{fmt, sync::Arc, time::Duration};

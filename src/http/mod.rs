@@ -23,6 +23,7 @@ use crate::{
     courier::capture::Capture,
     error::{Dialect, Error},
     outbox::Deliveries,
+    secret::AccessToken,
     threepid::Medium,
     validation::Validation,
 };
@@ -30,6 +31,7 @@ use crate::{
 mod client;
 pub mod delegate;
 pub(crate) mod extract;
+mod homeserver;
 pub mod listen;
 mod mailbox;
 mod monitoring;
@@ -50,6 +52,7 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
     pub(crate) delegate: Option<Arc<delegate::Settings>>,
+    pub(crate) api_token: Option<Arc<AccessToken>>,
     pub(crate) name: Arc<str>,
     pub(crate) request_timeout: Duration,
 }
@@ -190,7 +193,12 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
 /// What is served on the internal listener alone.
 pub(crate) fn internal(app: &App) -> Router {
     let own = monitoring::internal_routes().merge(mailbox::routes());
-    delegate::in_front_of(rest(own, app).with_state(app.clone()), app)
+    let mut internal = rest(own, app);
+    if app.api_token.is_some() {
+        let calls = homeserver::routes(app).method_not_allowed_fallback(method_not_allowed);
+        internal = internal.merge(guarded(calls, app, Dialect::Identity));
+    }
+    delegate::in_front_of(internal.with_state(app.clone()), app)
 }
 
 /// Routes of a listener, and what it answers where it has none.

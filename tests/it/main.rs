@@ -10,6 +10,7 @@ mod contacts_uia;
 mod delegate;
 mod faults;
 mod hidden_accounts;
+mod homeserver_routes;
 mod identity_client;
 mod layers;
 mod link;
