@@ -32,7 +32,7 @@ impl User {
 }
 
 /// All that the stand-in knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) users: BTreeMap<String, User>,
     pub(super) policy: Value,
