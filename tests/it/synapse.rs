@@ -196,7 +196,7 @@ async fn nobody_is_made_by_giving_them_an_address() {
     homeserver.change("@guest:example.org", |user| user.is_guest = true);
     homeserver.user("@irc:example.org", "", "irc_s_token");
     homeserver.change("@irc:example.org", |user| {
-        user.appservice = Some("irc".to_owned())
+        user.appservice = Some("irc".to_owned());
     });
     let synapse = synapse(&homeserver);
 
@@ -242,6 +242,8 @@ async fn of_eight_accounts_one_gets_the_address() {
         homeserver.user(user_id, "", user_id);
     }
     let synapse = synapse(&homeserver);
+    // Between look-up and list there is time for all of them.
+    homeserver.fail("GET", USERS, Fault::Slow(50));
 
     let binds = users
         .iter()
@@ -320,6 +322,22 @@ async fn what_another_writer_undid_is_written_once_more() {
     );
     assert_eq!(homeserver.count("PUT", ""), 4);
     assert_eq!(homeserver.threepids(ALICE).len(), 3);
+}
+
+#[tokio::test]
+async fn what_another_writer_gave_away_is_not_taken_back() {
+    let homeserver = populated().await;
+    let synapse = synapse(&homeserver);
+    homeserver.fail_once("PUT", USERS, Fault::ThenGivenTo(BOB));
+
+    let bound = bind(&synapse, ALICE, "new@example.org").await;
+
+    assert_eq!(bound, Ok(Bound::OwnedByOther));
+    assert_eq!(
+        addresses(&homeserver, BOB),
+        ["bob@example.org", "new@example.org"]
+    );
+    assert_eq!(homeserver.count("PUT", ""), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use threepid::{
     error::{Error, Result},
     homeserver::{Accounts, Origin, PassedOn, Reauth, Requester, synapse::Synapse},
     id_server::{IdServer, Unbound},
-    password::NewPassword,
+    password::{NewPassword, PasswordPolicy},
     secret::AccessToken,
     threepid::Threepid,
 };
@@ -293,7 +293,7 @@ async fn a_homeserver_without_a_policy_demands_nothing() {
         let homeserver = populated().await;
         homeserver.set(fault);
         let policy = synapse(&homeserver).password_policy().await;
-        assert_eq!(policy, Ok(Default::default()), "{fault:?}");
+        assert_eq!(policy, Ok(PasswordPolicy::default()), "{fault:?}");
     }
     let homeserver = populated().await;
     homeserver.set(Fault::Status(500));

@@ -1,6 +1,6 @@
 //! What can go wrong with a homeserver, and with which requests it does.
 
-use std::{future::pending, io, sync::Mutex};
+use std::{future::pending, io, sync::Mutex, time::Duration};
 
 use axum::body::Bytes;
 use http::Response;
@@ -15,6 +15,8 @@ const TOO_MUCH: usize = 2 * 1024 * 1024;
 /// A fault. Those named `…After` do first what they were asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// It takes so many milliseconds.
+    Slow(u64),
     /// Nothing is done, and nothing ever answered.
     Silent,
     /// It is done, and nothing ever answered.
@@ -41,6 +43,8 @@ pub(crate) enum Fault {
     NotAdmin,
     /// 404 as if there were no such endpoint.
     Unrecognized,
+    /// It is done; then the last address of the list goes to this account.
+    ThenGivenTo(&'static str),
     /// It is answered as if it were done, and somebody else undoes it at once.
     Undone,
 }
@@ -59,6 +63,10 @@ impl Fault {
             Answer { status, body }.response()
         };
         Ok(match self {
+            Self::Slow(ms) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                work()
+            }
             Self::Silent => pending().await,
             Self::SilentAfter => {
                 work();
@@ -84,6 +92,16 @@ impl Fault {
             Self::TokenRevoked => error(401, "M_UNKNOWN_TOKEN"),
             Self::NotAdmin => error(403, "M_FORBIDDEN"),
             Self::Unrecognized => error(404, "M_UNRECOGNIZED"),
+            Self::ThenGivenTo(user_id) => {
+                let response = work();
+                let entry = seen.json()["threepids"]
+                    .as_array()
+                    .and_then(|list| list.last().cloned());
+                let entry = entry.unwrap_or_default();
+                let text = |key: &str| entry[key].as_str().unwrap_or_default();
+                lock(state).give(user_id, text("medium"), text("address"));
+                response
+            }
             Self::Undone => {
                 let kept = lock(state).clone();
                 let response = work();
