@@ -29,4 +29,6 @@ mod smtp;
 mod store;
 mod submit_token;
 mod support;
+mod synapse;
+mod synapse_accounts;
 mod wire;
