@@ -6,6 +6,7 @@ mod cli;
 mod cli_homeserver;
 mod clock;
 mod contacts;
+mod contacts_synapse;
 mod contacts_uia;
 mod delegate;
 mod faults;
