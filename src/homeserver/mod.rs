@@ -18,6 +18,7 @@ use crate::{
 
 pub mod local;
 pub mod none;
+pub mod synapse;
 
 /// Who owns which address. An error is never "free".
 #[async_trait]

@@ -3,7 +3,7 @@
 
 mod guard;
 mod resolve;
-mod roots;
+pub(crate) mod roots;
 
 use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -127,7 +127,7 @@ impl Outbound {
     /// # Errors
     /// A sentence that names the file that holds none.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        let roots = roots::read(&settings.ca_files)?;
+        let roots = roots::read(&settings.ca_files, "outbound.ca_files")?;
         Ok(Self::assemble(settings, roots, resolve::system()))
     }
 

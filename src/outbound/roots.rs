@@ -10,16 +10,16 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// The certificates of `files`.
+/// The certificates of `files`, which `setting` names.
 ///
 /// # Errors
 /// A sentence that names the file that can not be read, or holds none.
-pub(super) fn read(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, String> {
+pub(crate) fn read(files: &[PathBuf], setting: &str) -> Result<Vec<reqwest::Certificate>, String> {
     let mut roots = Vec::new();
     for file in files {
         let pem = fs::read(file).map_err(|why| {
             format!(
-                "the CA file {} can not be read ({why}); correct outbound.ca_files",
+                "the CA file {} can not be read ({why}); correct {setting}",
                 file.display()
             )
         })?;
@@ -65,14 +65,15 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content.as_bytes()).unwrap();
 
-            let why = read(&[file.path().to_owned()]).unwrap_err();
+            let why = read(&[file.path().to_owned()], "outbound.ca_files").unwrap_err();
 
             let told = format!("the CA file {} holds no certificate", file.path().display());
             assert!(why.starts_with(&told), "{why}");
         }
-        let why = read(&[PathBuf::from("/nowhere/ca.pem")]).unwrap_err();
+        let why = read(&[PathBuf::from("/nowhere/ca.pem")], "x.ca_files").unwrap_err();
         assert!(
-            why.starts_with("the CA file /nowhere/ca.pem can not be read"),
+            why.starts_with("the CA file /nowhere/ca.pem can not be read")
+                && why.ends_with("correct x.ca_files"),
             "{why}"
         );
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use threepid::{limits, rate::Rate};
 
 use crate::support::{app::*, host::*};
 
@@ -425,6 +426,27 @@ async fn who_asks_to_add_an_address_with_a_token_needs_one_that_is_good() {
         200
     );
     assert_eq!(TestApp::new().post(ADD, &alice(1)).await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_has_the_homeserver_asked_for_tokens_without_limit() {
+    let host = Host::new();
+    let set = host.set();
+    let app = TestApp::with(|builder| {
+        set(builder).limits(limits::Settings {
+            per_source: Rate::new(2, Duration::from_hours(1)),
+            ..limits::Settings::OFF
+        })
+    });
+
+    let known = post_as(&app, HERS, ADD, &alice(1)).await.status;
+    let unknown = post_as(&app, "unknown", ADD, &alice(2)).await.status;
+    let limited = post_as(&app, "unknown", ADD, &alice(2)).await.status;
+
+    assert_eq!(
+        [known, unknown, limited].map(|it| it.as_u16()),
+        [200, 401, 429]
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod ceilings;
 mod cli;
 mod clock;
 mod contacts;
+mod contacts_synapse;
 mod contacts_uia;
 mod delegate;
 mod faults;

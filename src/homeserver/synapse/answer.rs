@@ -1,0 +1,352 @@
+//! What the homeserver answers: sorted into what was asked for, refusals, and faults.
+
+use std::{fmt, time::Duration};
+
+use http::{Method, StatusCode};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// The longest `errcode` that is passed on.
+const LONGEST_ERRCODE: usize = 255;
+/// How much of an `error` is passed on, in characters.
+const LONGEST_ERROR: usize = 500;
+/// What is told for a homeserver that says nothing.
+const NO_WORDS: &str = "The homeserver refuses this.";
+/// What whoever is not told is to wait.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// The longest that anybody is told to wait.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// What was asked: the beginning of every cause.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    /// Its path without what it was asked for: that may be an address.
+    label: &'static str,
+    /// Whether it changes something that a caller must know of.
+    changes: bool,
+}
+
+impl Asked {
+    /// A request that leaves nothing behind.
+    pub(super) fn reading(method: Method, label: &'static str) -> Self {
+        Self {
+            method,
+            label,
+            changes: false,
+        }
+    }
+
+    /// A request that changes something.
+    pub(super) fn changing(method: Method, label: &'static str) -> Self {
+        Self {
+            changes: true,
+            ..Self::reading(method, label)
+        }
+    }
+
+    /// The homeserver had the request, and answered with nothing that can be made use of.
+    pub(super) fn broken(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
+        let cause = format!("the homeserver answered {self} with {what}");
+        if self.changes {
+            Error::HomeserverTimeout(cause)
+        } else {
+            Error::HomeserverFailed(cause)
+        }
+    }
+
+    /// The homeserver refused it: nothing was done.
+    pub(super) fn refused(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
+        Error::HomeserverFailed(format!("the homeserver answered {self} with {what}"))
+    }
+
+    /// It took too long.
+    pub(super) fn late(&self) -> Error {
+        Error::HomeserverTimeout(format!("the homeserver did not answer {self} in time"))
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.method, self.label)
+    }
+}
+
+/// What came back, with any status.
+pub(super) struct Answer {
+    pub(super) asked: Asked,
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "Answer({} to {}, {} bytes)",
+            self.status,
+            self.asked,
+            self.body.len()
+        )
+    }
+}
+
+impl Answer {
+    /// The body, if it is a JSON object.
+    pub(super) fn object(&self) -> Option<Map<String, Value>> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The Matrix error in the body, if there is one.
+    pub(super) fn matrix_error(&self) -> Option<MatrixError> {
+        self.object().as_ref().and_then(MatrixError::read)
+    }
+
+    /// Whether it is this Matrix error with this status: only then a homeserver said it, and no proxy.
+    pub(super) fn says(&self, status: StatusCode, errcode: &str) -> bool {
+        let is_it = |error: MatrixError| error.errcode == errcode;
+        self.status == status && self.matrix_error().is_some_and(is_it)
+    }
+
+    /// The object of a 200.
+    ///
+    /// # Errors
+    /// [`Error::Limited`] for a 429. Else a 5xx, and a 200 that is none, may have done what was asked:
+    /// [`Error::HomeserverTimeout`] if that was a change. All others are [`Error::HomeserverFailed`].
+    pub(super) fn success(self) -> Result<Map<String, Value>> {
+        if self.status != StatusCode::OK {
+            return Err(self.fault());
+        }
+        let not_json = "200 and something else than a JSON object";
+        self.object().ok_or_else(|| self.asked.broken(not_json))
+    }
+
+    /// What an answer means that is no success, to a call of ours.
+    pub(super) fn fault(&self) -> Error {
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            return Error::Limited {
+                retry_after: self.wait(),
+            };
+        }
+        let code = self.matrix_error().map(|error| error.errcode);
+        let code = code.as_deref().unwrap_or("no errcode");
+        let what = format!("{} ({code})", self.status.as_u16());
+        if self.status.is_server_error() || self.status.is_success() {
+            self.asked.broken(&what)
+        } else {
+            self.asked.refused(&what)
+        }
+    }
+
+    /// What an answer to the server admin means that is no success.
+    pub(super) fn admin_fault(&self) -> Error {
+        let denied = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        if !denied.contains(&self.status) {
+            return self.fault();
+        }
+        Error::HomeserverFailed(match self.matrix_error() {
+            Some(MatrixError { errcode, .. }) => format!(
+                "the homeserver refuses the admin token ({errcode}): write a valid one into homeserver.admin_token_file"
+            ),
+            None => format!(
+                "something before the homeserver denies {} ({}): let homeserver.url lead straight to it",
+                self.asked,
+                self.status.as_u16()
+            ),
+        })
+    }
+
+    /// What an answer to a client means that is no success: the homeserver's refusals under their own names.
+    pub(super) fn client_fault(&self) -> Error {
+        let Some(error) = self.matrix_error() else {
+            return self.fault();
+        };
+        match (self.status, error.errcode.as_str()) {
+            (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN") => Error::UnknownToken {
+                soft_logout: error.soft_logout,
+            },
+            (StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN") => Error::MissingToken,
+            (StatusCode::UNAUTHORIZED, "M_USER_LOCKED") => Error::UserLocked,
+            (StatusCode::FORBIDDEN, "M_USER_SUSPENDED") => Error::UserSuspended,
+            (StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN") => Error::GuestForbidden,
+            (StatusCode::FORBIDDEN, "M_FORBIDDEN") => Error::Forbidden(error.words.into()),
+            (StatusCode::FORBIDDEN, _) => self.relay(error),
+            _ => self.fault(),
+        }
+    }
+
+    /// A refusal that whoever asked is told as it is.
+    pub(super) fn relay(&self, error: MatrixError) -> Error {
+        let is_limited = self.status == StatusCode::TOO_MANY_REQUESTS;
+        Error::Relayed {
+            status: self.status,
+            errcode: error.errcode,
+            error: error.words,
+            retry_after: is_limited.then(|| self.wait()),
+        }
+    }
+
+    /// How long to wait: from the body, else from the header, in whole seconds.
+    fn wait(&self) -> Duration {
+        let told = self.object().and_then(|body| {
+            let ms = body.get("retry_after_ms")?.as_u64()?;
+            Some(Duration::from_millis(ms))
+        });
+        let header = || {
+            let seconds = self.retry_after.as_deref()?.trim().parse().ok()?;
+            Some(Duration::from_secs(seconds))
+        };
+        told.or_else(header).unwrap_or(SHORT_WAIT).min(LONGEST_WAIT)
+    }
+}
+
+/// A Matrix error, of which only what is safe to pass on is left.
+#[derive(Debug, PartialEq)]
+pub(super) struct MatrixError {
+    pub(super) errcode: String,
+    /// On one line, shortened.
+    pub(super) words: String,
+    pub(super) soft_logout: bool,
+}
+
+impl MatrixError {
+    fn read(body: &Map<String, Value>) -> Option<Self> {
+        let errcode = body.get("errcode")?.as_str()?;
+        let error = body.get("error").and_then(Value::as_str);
+        is_errcode(errcode).then(|| Self {
+            errcode: errcode.to_owned(),
+            words: match error {
+                Some(error) if !error.is_empty() => on_one_line(error),
+                _ => NO_WORDS.to_owned(),
+            },
+            soft_logout: body.get("soft_logout") == Some(&Value::Bool(true)),
+        })
+    }
+}
+
+fn is_errcode(text: &str) -> bool {
+    (1..=LONGEST_ERRCODE).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
+}
+
+fn on_one_line(text: &str) -> String {
+    let breaks = |letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter);
+    text.chars()
+        .take(LONGEST_ERROR)
+        .map(|letter| if breaks(letter) { ' ' } else { letter })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(method: Method, status: u16, body: &str) -> Answer {
+        Answer {
+            asked: if method == Method::GET {
+                Asked::reading(method, "/x")
+            } else {
+                Asked::changing(method, "/x")
+            },
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: body.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_fault_tells_whether_something_may_have_been_done() {
+        for (status, body, is_certain) in [
+            (200, "<html>", false),
+            (200, "[]", false),
+            (204, "", false),
+            (302, "", true),
+            (400, r#"{"errcode":"M_BAD_JSON"}"#, true),
+            (404, "<html>", true),
+            (500, r#"{"errcode":"M_UNKNOWN"}"#, false),
+            (502, "<html>", false),
+        ] {
+            let changed = answer(Method::PUT, status, body).success().unwrap_err();
+            let read = answer(Method::GET, status, body).success().unwrap_err();
+
+            let told = matches!(changed, Error::HomeserverFailed(_));
+            assert_eq!(told, is_certain, "{status} {changed:?}");
+            assert!(
+                matches!(read, Error::HomeserverFailed(_)),
+                "{status} {read:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_say_how_long() {
+        for (body, header, ms) in [
+            (
+                r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":2500}"#,
+                Some("9"),
+                2500,
+            ),
+            (r#"{"errcode":"M_LIMIT_EXCEEDED"}"#, Some("9"), 9000),
+            ("<html>", None, 1000),
+            (
+                r#"{"retry_after_ms":"soon"}"#,
+                Some("Sun, 22 Nov 2026"),
+                1000,
+            ),
+            (r#"{"retry_after_ms":99999999999}"#, None, 86_400_000),
+        ] {
+            let mut answer = answer(Method::PUT, 429, body);
+            answer.retry_after = header.map(str::to_owned);
+
+            let retry_after = Duration::from_millis(ms);
+            assert_eq!(
+                answer.success(),
+                Err(Error::Limited { retry_after }),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_the_homeserver_s_own_refusals() {
+        let told = |status, body| answer(Method::GET, status, body).client_fault();
+        assert_eq!(
+            told(401, r#"{"errcode":"M_UNKNOWN_TOKEN","soft_logout":true}"#),
+            Error::UnknownToken { soft_logout: true }
+        );
+        assert_eq!(
+            told(401, r#"{"errcode":"M_UNKNOWN_TOKEN","soft_logout":"x"}"#),
+            Error::UnknownToken { soft_logout: false }
+        );
+        assert_eq!(
+            told(401, r#"{"errcode":"M_MISSING_TOKEN"}"#),
+            Error::MissingToken
+        );
+        assert_eq!(
+            told(401, r#"{"errcode":"M_USER_LOCKED"}"#),
+            Error::UserLocked
+        );
+        assert_eq!(
+            told(403, r#"{"errcode":"M_USER_SUSPENDED"}"#),
+            Error::UserSuspended
+        );
+        assert_eq!(
+            told(403, r#"{"errcode":"M_FORBIDDEN","error":"No\nway"}"#),
+            Error::Forbidden("No way".into())
+        );
+        assert!(matches!(
+            told(403, r#"{"errcode":"M_USER_DEACTIVATED"}"#),
+            Error::Relayed { .. }
+        ));
+        for (status, body) in [(401, "<html>"), (401, r#"{"errcode":"M X"}"#), (404, "{}")] {
+            assert!(
+                matches!(told(status, body), Error::HomeserverFailed(_)),
+                "{status}"
+            );
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! An account as the admin API shows it, and changes of its list of addresses.
+
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Synapse,
+    answer::{Answer, Asked},
+    client::{Call, segment},
+};
+use crate::{
+    clock::Timestamp,
+    error::{Error, Result},
+    threepid::{Medium, Threepid},
+};
+
+/// Where accounts are.
+const USERS: &str = "/_synapse/admin/v2/users";
+/// How often a list is written that others write too.
+const TRIES: usize = 2;
+
+/// An address as the homeserver keeps it, which may be an old one that is not canonical.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) medium: String,
+    pub(super) address: String,
+    pub(super) validated_at: Option<Timestamp>,
+    pub(super) added_at: Option<Timestamp>,
+}
+
+impl Entry {
+    fn new(threepid: &Threepid) -> Self {
+        Self {
+            medium: threepid.medium().as_str().to_owned(),
+            address: threepid.address().to_owned(),
+            validated_at: None,
+            added_at: None,
+        }
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        let at = |key: &str| value[key].as_i64().map(Timestamp);
+        Some(Self {
+            medium: value["medium"].as_str()?.to_owned(),
+            address: value["address"].as_str()?.to_owned(),
+            validated_at: at("validated_at"),
+            added_at: at("added_at"),
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.medium == other.medium && self.address == other.address
+    }
+
+    /// Whether it is another spelling of an address, or the same.
+    pub(super) fn is(&self, threepid: &Threepid) -> bool {
+        self.medium == threepid.medium().as_str()
+            && match threepid.medium() {
+                Medium::Email => {
+                    Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
+                }
+                Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
+            }
+    }
+}
+
+/// Whose an account is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    Person,
+    Guest,
+    AppService,
+    /// Nobody's any more.
+    Deactivated,
+}
+
+/// An account.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) holder: Holder,
+    pub(super) is_suspended: bool,
+    /// `None` if the homeserver does not tell them in a form that can be sent back.
+    threepids: Option<Vec<Entry>>,
+}
+
+impl Account {
+    fn read(body: &Map<String, Value>) -> Self {
+        // Old versions write 0 and 1.
+        let is = |key: &str| match body.get(key) {
+            Some(Value::Number(number)) => number.as_i64() != Some(0),
+            value => value == Some(&Value::Bool(true)),
+        };
+        let is_appservice = body.get("appservice_id").is_some_and(|id| !id.is_null());
+        let threepids = body.get("threepids").and_then(Value::as_array);
+        Self {
+            holder: if is("deactivated") {
+                Holder::Deactivated
+            } else if is("is_guest") {
+                Holder::Guest
+            } else if is_appservice {
+                Holder::AppService
+            } else {
+                Holder::Person
+            },
+            is_suspended: is("suspended"),
+            threepids: threepids.and_then(|list| list.iter().map(Entry::read).collect()),
+        }
+    }
+
+    /// The addresses.
+    ///
+    /// # Errors
+    /// [`Error::HomeserverFailed`] if the list could not be sent back as it came.
+    pub(super) fn threepids(self) -> Result<Vec<Entry>> {
+        let unreadable = || {
+            let cause =
+                "the homeserver does not tell an account's threepids with medium and address";
+            Error::HomeserverFailed(cause.to_owned())
+        };
+        self.threepids.ok_or_else(unreadable)
+    }
+}
+
+/// What becomes of a list of addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change<'a> {
+    Add(&'a Threepid),
+    Remove(&'a Threepid),
+}
+
+impl Change<'_> {
+    /// The list as it is to be.
+    fn apply(self, mut list: Vec<Entry>) -> Vec<Entry> {
+        match self {
+            Self::Add(threepid) if list.iter().any(|entry| entry.is(threepid)) => {}
+            Self::Add(threepid) => list.push(Entry::new(threepid)),
+            Self::Remove(threepid) => list.retain(|entry| !entry.is(threepid)),
+        }
+        list
+    }
+
+    /// The list as it was, whatever is left of it.
+    fn undo(self, mut list: Vec<Entry>) -> Vec<Entry> {
+        if let Self::Add(threepid) = self {
+            list.retain(|entry| !entry.is(threepid));
+        }
+        list
+    }
+}
+
+fn have(list: &[Entry], entry: &Entry) -> bool {
+    list.iter().any(|other| other.is_same(entry))
+}
+
+fn have_all(list: &[Entry], wanted: &[Entry]) -> bool {
+    wanted.iter().all(|entry| have(list, entry))
+}
+
+fn are_equal(one: &[Entry], other: &[Entry]) -> bool {
+    one.len() == other.len() && have_all(one, other)
+}
+
+/// Whether a change is made, and nothing that was wanted is lost.
+fn is_done(there: &[Entry], wanted: &[Entry], change: Change<'_>) -> bool {
+    are_equal(&change.apply(there.to_vec()), there) && have_all(there, wanted)
+}
+
+fn union(mut one: Vec<Entry>, other: Vec<Entry>) -> Vec<Entry> {
+    for entry in other {
+        if !have(&one, &entry) {
+            one.push(entry);
+        }
+    }
+    one
+}
+
+/// After a change has begun nobody can say that nothing was done.
+fn begun(error: Error) -> Error {
+    match error {
+        Error::HomeserverTimeout(_) => error,
+        Error::Limited { .. } => {
+            let cause = "the homeserver allows no look at what it has changed (429)";
+            Error::HomeserverTimeout(cause.to_owned())
+        }
+        error => Error::HomeserverTimeout(error.cause().unwrap_or_default().to_owned()),
+    }
+}
+
+impl Synapse {
+    /// The account of a person; `None` if there is none, or it is deactivated.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for guests and for accounts of application services.
+    pub(super) async fn find_person(&self, user_id: &str) -> Result<Option<Account>> {
+        let forbidden = |why: &'static str| Err(Error::Forbidden(why.into()));
+        let account = self.find_user(user_id).await?;
+        match account.as_ref().map(|account| account.holder) {
+            None | Some(Holder::Deactivated) => Ok(None),
+            Some(Holder::Person) => Ok(account),
+            Some(Holder::Guest) => forbidden("Guests can not do this. Sign up first."),
+            Some(Holder::AppService) => forbidden(
+                "This account belongs to a bridge or a bot. It has no addresses and no password of its own.",
+            ),
+        }
+    }
+
+    /// The account of this name; `None` if there is none.
+    pub(super) async fn find_user(&self, user_id: &str) -> Result<Option<Account>> {
+        let call = Call::get(USERS, user_path(user_id)).bearer(self.admin()?);
+        let answer = self.client.send(call).await?;
+        if answer.says(StatusCode::NOT_FOUND, "M_NOT_FOUND") {
+            return Ok(None);
+        }
+        if answer.status != StatusCode::OK {
+            return Err(answer.admin_fault());
+        }
+        Ok(Some(Account::read(&answer.success()?)))
+    }
+
+    /// Changes the list of an account's addresses from `before`, and reads it back. What was lost on the way is put
+    /// there again, once. The account's turn must be the caller's.
+    ///
+    /// # Errors
+    /// [`Error::HomeserverFailed`] if the homeserver refuses the list: then it is as it was.
+    /// [`Error::HomeserverTimeout`] if what is there now is not known, or not what is wanted.
+    pub(super) async fn change(
+        &self,
+        user_id: &str,
+        before: Vec<Entry>,
+        change: Change<'_>,
+    ) -> Result<()> {
+        let mut wanted = change.apply(before.clone());
+        let mut there = self.write(user_id, &wanted, &before, change).await?;
+        for _ in 1..TRIES {
+            if is_done(&there, &wanted, change) {
+                break;
+            }
+            wanted = change.apply(union(wanted, there));
+            let written = self.write(user_id, &wanted, &before, change).await;
+            there = written.map_err(begun)?;
+        }
+        if is_done(&there, &wanted, change) {
+            return Ok(());
+        }
+        let cause = "somebody else changes the same account's addresses at the homeserver";
+        Err(Error::HomeserverTimeout(cause.to_owned()))
+    }
+
+    /// Writes the list once; what is there then.
+    async fn write(
+        &self,
+        user_id: &str,
+        list: &[Entry],
+        before: &[Entry],
+        change: Change<'_>,
+    ) -> Result<Vec<Entry>> {
+        let answer = self.put(user_id, list).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::CREATED => tracing::error!(
+                user_id,
+                "the homeserver made an account while its addresses were changed: somebody had deleted it"
+            ),
+            StatusCode::BAD_REQUEST => {
+                self.restore(user_id, before.to_vec(), change).await?;
+                return Err(answer.fault());
+            }
+            _ => return Err(answer.admin_fault()),
+        }
+        self.entries(user_id).await.map_err(begun)
+    }
+
+    /// After a refusal: what was lost is put there again, once.
+    async fn restore(&self, user_id: &str, before: Vec<Entry>, change: Change<'_>) -> Result<()> {
+        let there = self.entries(user_id).await.map_err(begun)?;
+        let whole = change.undo(union(before, there.clone()));
+        if are_equal(&there, &whole) {
+            return Ok(());
+        }
+        let answer = self.put(user_id, &whole).await.map_err(begun)?;
+        let there = self.entries(user_id).await.map_err(begun)?;
+        if answer.status == StatusCode::OK && are_equal(&there, &whole) {
+            return Ok(());
+        }
+        tracing::error!(
+            user_id,
+            "the homeserver refused a list of addresses, dropped the old one, and does not take it back"
+        );
+        Err(begun(answer.admin_fault()))
+    }
+
+    async fn entries(&self, user_id: &str) -> Result<Vec<Entry>> {
+        let gone = || Error::HomeserverFailed("the homeserver lost an account".to_owned());
+        self.find_user(user_id).await?.ok_or_else(gone)?.threepids()
+    }
+
+    /// Replaces the whole list. Only for an account that was there a moment ago: who is absent would be made.
+    async fn put(&self, user_id: &str, list: &[Entry]) -> Result<Answer> {
+        let list: Vec<Value> = list
+            .iter()
+            .map(|entry| json!({ "medium": entry.medium, "address": entry.address }))
+            .collect();
+        let call = Call::new(Asked::changing(Method::PUT, USERS), user_path(user_id))
+            .bearer(self.admin()?)
+            .json(&json!({ "threepids": list }));
+        self.client.send(call).await
+    }
+}
+
+fn user_path(user_id: &str) -> String {
+    format!("{USERS}/{}", segment(user_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(medium: &str, address: &str) -> Entry {
+        Entry::read(&json!({ "medium": medium, "address": address })).unwrap()
+    }
+
+    fn addresses(list: &[Entry]) -> Vec<&str> {
+        list.iter().map(|entry| entry.address.as_str()).collect()
+    }
+
+    #[test]
+    fn a_change_touches_one_address() {
+        let alice = Threepid::email("alice@example.org").unwrap();
+        let phone = Threepid::msisdn("GB", "07700900001").unwrap();
+        let old = vec![
+            entry("email", "Alice@Example.org"),
+            entry("msisdn", "447700900001"),
+            entry("email", "b@c.org"),
+        ];
+
+        let removed = Change::Remove(&alice).apply(old.clone());
+        assert_eq!(addresses(&removed), ["447700900001", "b@c.org"]);
+        let removed = Change::Remove(&phone).apply(old.clone());
+        assert_eq!(addresses(&removed), ["Alice@Example.org", "b@c.org"]);
+        assert_eq!(
+            addresses(&Change::Add(&alice).apply(old.clone())),
+            addresses(&old)
+        );
+        let added = Change::Add(&alice).apply(removed[1..].to_vec());
+        assert_eq!(addresses(&added), ["b@c.org", "alice@example.org"]);
+        assert_eq!(addresses(&Change::Add(&alice).undo(added)), ["b@c.org"]);
+    }
+
+    #[test]
+    fn a_list_that_can_not_be_sent_back_is_none() {
+        for (body, is_readable) in [
+            (json!({ "threepids": [] }), true),
+            (
+                json!({ "threepids": [{ "medium": "email", "address": "a@b.org" }] }),
+                true,
+            ),
+            (json!({ "threepids": [{ "medium": "email" }] }), false),
+            (json!({ "threepids": null }), false),
+            (json!({}), false),
+        ] {
+            let account = Account::read(body.as_object().unwrap());
+            assert_eq!(account.threepids().is_ok(), is_readable, "{body}");
+        }
+    }
+
+    #[test]
+    fn guests_and_bridges_are_no_people() {
+        for (body, holder) in [
+            (json!({}), Holder::Person),
+            (
+                json!({ "is_guest": 0, "appservice_id": null }),
+                Holder::Person,
+            ),
+            (json!({ "is_guest": 1 }), Holder::Guest),
+            (json!({ "is_guest": true }), Holder::Guest),
+            (json!({ "appservice_id": "irc" }), Holder::AppService),
+            (
+                json!({ "deactivated": true, "is_guest": true }),
+                Holder::Deactivated,
+            ),
+        ] {
+            let account = Account::read(body.as_object().unwrap());
+            assert_eq!(account.holder, holder, "{body}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong with a homeserver, and with which requests it does.
+
+use std::{future::pending, io};
+
+use axum::body::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::json;
+
+use super::{Answer, Seen, text};
+
+/// More than any answer may have.
+const TOO_MUCH: usize = 2 * 1024 * 1024;
+
+/// A fault. Those named `…After` do first what they were asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is done, and nothing ever answered.
+    Silent,
+    /// It is done, and nothing ever answered.
+    SilentAfter,
+    /// Nothing is done; the connection is closed.
+    Drop,
+    /// It is done; the connection is closed.
+    DropAfter,
+    /// Nothing is done; an error of this status.
+    Status(u16),
+    /// It is done; an error of this status.
+    StatusAfter(u16),
+    /// A page of a proxy's, 404.
+    Html,
+    /// 200 with something else than JSON.
+    Garbage,
+    /// 200 with more than anybody wants to read.
+    Huge,
+    /// 429, with so many milliseconds to wait.
+    Limited(u64),
+    /// 401 as if the token were not known.
+    TokenRevoked,
+    /// 403 as if the token were no admin's.
+    NotAdmin,
+    /// 404 as if there were no such endpoint.
+    Unrecognized,
+}
+
+impl Fault {
+    /// The answer; `work` does what was asked.
+    pub(super) async fn strike(
+        self,
+        seen: &Seen,
+        work: impl FnOnce() -> Response<Full<Bytes>>,
+    ) -> io::Result<Response<Full<Bytes>>> {
+        let broken = || io::Error::other("broken off");
+        let error = |status, errcode: &str| {
+            let body = json!({ "errcode": errcode, "error": format!("Words of {}", seen.method) });
+            Answer { status, body }.response()
+        };
+        Ok(match self {
+            Self::Silent => pending().await,
+            Self::SilentAfter => {
+                work();
+                pending().await
+            }
+            Self::Drop => return Err(broken()),
+            Self::DropAfter => {
+                work();
+                return Err(broken());
+            }
+            Self::Status(status) => error(status, "M_UNKNOWN"),
+            Self::StatusAfter(status) => {
+                work();
+                error(status, "M_UNKNOWN")
+            }
+            Self::Html => text(404, "text/html", "<h1>Not found</h1>"),
+            Self::Garbage => text(200, "application/json", "{\"a\":"),
+            Self::Huge => text(200, "application/json", vec![b' '; TOO_MUCH]),
+            Self::Limited(ms) => {
+                let body = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "Too fast", "retry_after_ms": ms });
+                Answer { status: 429, body }.response()
+            }
+            Self::TokenRevoked => error(401, "M_UNKNOWN_TOKEN"),
+            Self::NotAdmin => error(403, "M_FORBIDDEN"),
+            Self::Unrecognized => error(404, "M_UNRECOGNIZED"),
+        })
+    }
+}
+
+/// A fault, and the requests that it strikes.
+#[derive(Clone, Debug)]
+pub(super) struct When {
+    method: String,
+    part: String,
+    fault: Fault,
+    is_once: bool,
+}
+
+impl When {
+    pub(super) fn always(fault: Fault) -> Self {
+        Self::at("", "", fault)
+    }
+
+    pub(super) fn at(method: &str, part: &str, fault: Fault) -> Self {
+        Self {
+            method: method.to_owned(),
+            part: part.to_owned(),
+            fault,
+            is_once: false,
+        }
+    }
+
+    pub(super) fn once(self) -> Self {
+        Self {
+            is_once: true,
+            ..self
+        }
+    }
+
+    fn strikes(&self, seen: &Seen) -> bool {
+        (self.method.is_empty() || seen.method == self.method.as_str())
+            && seen.path.contains(&self.part)
+    }
+}
+
+/// The faults that are on.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<When>);
+
+impl Faults {
+    pub(super) fn only(&mut self, when: When) {
+        self.0 = vec![when];
+    }
+
+    pub(super) fn add(&mut self, when: When) {
+        self.0.push(when);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault that strikes a request; one that was set for once is used up.
+    pub(super) fn find(&mut self, seen: &Seen) -> Option<Fault> {
+        let at = self.0.iter().position(|when| when.strikes(seen))?;
+        let fault = self.0[at].fault;
+        if self.0[at].is_once {
+            self.0.remove(at);
+        }
+        Some(fault)
+    }
+}
