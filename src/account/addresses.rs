@@ -270,7 +270,7 @@ impl AccountRules {
         let Removal {
             medium, address, ..
         } = removal;
-        let parsed = read(*medium, address);
+        let parsed = Threepid::parse(*medium, address);
         let written = Threepid::stored(*medium, address.clone());
         let list = self.validation.directory.list(user_id).await?;
         let of_medium = list
@@ -279,7 +279,7 @@ impl AccountRules {
             .map(|own| Threepid::stored(*medium, own.address));
         // A homeserver may hold addresses that were let in by other rules than ours.
         let is_meant = |own: &Threepid| {
-            *own == written || parsed.is_ok() && read(*medium, own.address()) == parsed
+            *own == written || parsed.is_ok() && Threepid::parse(*medium, own.address()) == parsed
         };
         let listed = of_medium.into_iter().find(is_meant);
         let threepid = match (parsed, &listed) {
@@ -296,17 +296,6 @@ pub(super) struct Named {
     pub(super) threepid: Threepid,
     /// As the list of the account that asks has it; `None` if it is not theirs.
     pub(super) listed: Option<Threepid>,
-}
-
-fn read(medium: Medium, address: &str) -> Result<Threepid> {
-    match medium {
-        Medium::Email => Threepid::email(address),
-        // With a + it does not matter whence it is dialled.
-        Medium::Msisdn => {
-            let digits = address.strip_prefix('+').unwrap_or(address);
-            Threepid::msisdn("US", &format!("+{digits}"))
-        }
-    }
 }
 
 /// Why a session proves nothing for a request. Clients would take a 401 for the word that a password is asked for.

@@ -179,14 +179,21 @@ async fn every_prefix_has_all_endpoints_with_their_methods_and_headers() {
 }
 
 #[tokio::test]
-async fn without_a_homeserver_there_are_no_such_endpoints() {
+async fn without_a_homeserver_nobody_is_told_that_their_token_is_unknown() {
     let app = TestApp::new();
+    let contacts = "/_matrix/client/v3/account/3pid";
 
-    let answer = app.post(ADD_TO, &json!({})).await;
+    let without = app.get(contacts, &[]).await;
+    let with = app.get(contacts, &[("Authorization", "Bearer t")]).await;
 
     assert_eq!(
-        (answer.status.as_u16(), answer.errcode().as_str()),
-        (404, "M_UNRECOGNIZED")
+        (without.status.as_u16(), without.errcode().as_str()),
+        (401, "M_MISSING_TOKEN")
+    );
+    // A client that is told M_UNKNOWN_TOKEN logs out.
+    assert_eq!(
+        (with.status.as_u16(), with.errcode().as_str()),
+        (403, "M_FORBIDDEN")
     );
 }
 

@@ -56,12 +56,13 @@ impl Entry {
     /// Whether it is another spelling of an address, or the same.
     pub(super) fn is(&self, threepid: &Threepid) -> bool {
         self.medium == threepid.medium().as_str()
-            && match threepid.medium() {
-                Medium::Email => {
-                    Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
-                }
-                Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
-            }
+            && (self.address == threepid.address()
+                || match threepid.medium() {
+                    Medium::Email => {
+                        Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
+                    }
+                    Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
+                })
     }
 }
 
