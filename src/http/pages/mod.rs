@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The one style of all pages, put into each: a page loads nothing.
-const STYLE: &str = include_str!("../../templates/pages/page.css");
+const STYLE: &str = include_str!("../../../templates/pages/page.css");
 
 /// The source expression that admits [`STYLE`] alone.
 static STYLE_SOURCE: LazyLock<String> =
@@ -368,7 +368,7 @@ mod tests {
             let status = page.status();
             let html = html(page).await.replace(STYLE, "[style]");
             insta::with_settings!({
-                snapshot_path => "../../tests/it/snapshots",
+                snapshot_path => "../../../tests/it/snapshots",
                 prepend_module_to_snapshot => false,
                 omit_expression => true,
             }, {
