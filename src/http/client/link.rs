@@ -99,7 +99,7 @@ fn form_action(validation: &Validation, view: &View) -> Option<String> {
 }
 
 /// Whether a form was sent from another page than ours. An absent or `null` origin is ours: `no-referrer` makes it so.
-fn is_from_elsewhere(headers: &HeaderMap, validation: &Validation) -> bool {
+pub(super) fn is_from_elsewhere(headers: &HeaderMap, validation: &Validation) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let cross_site = matches!(
         text("sec-fetch-site"),
