@@ -11,6 +11,7 @@ mod contacts_uia;
 mod delegate;
 mod fallback;
 mod faults;
+mod finish_here;
 mod hidden_accounts;
 mod homeserver_routes;
 mod identity_client;

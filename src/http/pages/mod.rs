@@ -1,6 +1,7 @@
 //! Pages for people: what a mailed link shows, and what came of it. No script, no cookie, nothing from elsewhere.
 
 pub(super) mod fallback;
+pub(super) mod reset;
 
 use std::sync::LazyLock;
 
@@ -363,6 +364,7 @@ pub(super) mod tests {
         pages.push(("prefetched".to_owned(), prefetched(APP)));
         pages.push(("mailbox".to_owned(), mailbox(APP, &mails())));
         pages.push(("mailbox_empty".to_owned(), mailbox(APP, &[])));
+        pages.extend(reset::tests::pages());
         pages
     }
 
