@@ -260,11 +260,7 @@ impl Builder {
     pub fn build(self) -> Result<Threepid, String> {
         let mut settings = self.settings;
         let public_url = settings.public_url.clone();
-        if public_url.cannot_be_a_base() || !matches!(public_url.scheme(), "http" | "https") {
-            return Err(format!(
-                "the public URL must be an http or https URL, not {public_url}"
-            ));
-        }
+        check_base(&public_url)?;
         settings.email.has_transport = self.email.is_some();
         settings.msisdn.has_transport = self.sms.is_some();
         let head = Letterhead {
@@ -320,11 +316,19 @@ impl Builder {
             name: self.app_name.into(),
             request_timeout: self.request_timeout,
         };
-        Ok(Threepid {
-            app,
-            workers: self.workers,
-        })
+        let workers = self.workers;
+        Ok(Threepid { app, workers })
     }
+}
+
+/// That other URLs can stand below it.
+fn check_base(public_url: &Url) -> Result<(), String> {
+    if public_url.cannot_be_a_base() || !matches!(public_url.scheme(), "http" | "https") {
+        return Err(format!(
+            "the public URL must be an http or https URL, not {public_url}"
+        ));
+    }
+    Ok(())
 }
 
 impl Threepid {

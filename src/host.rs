@@ -2,7 +2,7 @@
 
 use axum::Router;
 
-use crate::{Threepid, error::Result, http, id_server::Unbound, threepid::Threepid as Address};
+use crate::{Threepid, error::Result, http, id_server::Unbound};
 
 impl Threepid {
     /// The endpoints for the addresses of an account, for a host to merge into its own router: list, add, delete, bind and
@@ -16,7 +16,11 @@ impl Threepid {
     ///
     /// # Errors
     /// [`Error::InUse`](crate::Error::InUse) if another account has one of them, and what the directory says.
-    pub async fn account_registered(&self, user_id: &str, threepids: &[Address]) -> Result<()> {
+    pub async fn account_registered(
+        &self,
+        user_id: &str,
+        threepids: &[crate::threepid::Threepid],
+    ) -> Result<()> {
         self.app.account.registered(user_id, threepids).await
     }
 

@@ -37,7 +37,6 @@ impl Endpoint {
 }
 
 /// A request to add the address of a validation session.
-#[derive(Clone, Debug)]
 pub(crate) struct Addition {
     pub(crate) endpoint: Endpoint,
     pub(crate) requester: Requester,
@@ -66,7 +65,6 @@ pub(crate) enum Added {
 }
 
 /// A request to take an address from an account, or from identity servers.
-#[derive(Clone, Debug)]
 pub(crate) struct Removal {
     pub(crate) requester: Requester,
     pub(crate) medium: Medium,
@@ -243,10 +241,13 @@ impl AccountRules {
     pub(crate) async fn delete(&self, removal: &Removal) -> Result<Unbound> {
         let named = self.named(removal).await?;
         let unbound = self.unbind_named(removal, &named).await?;
-        if named.is_theirs {
+        if let Some(listed) = &named.listed {
             let directory = &self.validation.directory;
             let user_id = &removal.requester.user_id;
-            directory.unbind(user_id, &named.threepid).await?;
+            let is_gone = directory.unbind(user_id, &named.threepid).await?;
+            if !is_gone && *listed != named.threepid {
+                directory.unbind(user_id, listed).await?;
+            }
         }
         Ok(unbound)
     }
@@ -269,51 +270,32 @@ impl AccountRules {
         let Removal {
             medium, address, ..
         } = removal;
-        let parsed = read(*medium, address);
-        let written = match medium {
-            Medium::Email => address,
-            Medium::Msisdn => address.strip_prefix('+').unwrap_or(address),
-        };
-        let canonical = parsed.as_ref().ok().map(Threepid::address);
+        let parsed = Threepid::parse(*medium, address);
+        let written = Threepid::stored(*medium, address.clone());
         let list = self.validation.directory.list(user_id).await?;
         let of_medium = list
             .into_iter()
             .filter(|own| own.medium == medium.as_str())
-            .map(|own| own.address);
+            .map(|own| Threepid::stored(*medium, own.address));
         // A homeserver may hold addresses that were let in by other rules than ours.
-        let mut fitting: Vec<String> = of_medium
-            .filter(|own| own == written || Some(own.as_str()) == canonical)
-            .collect();
-        fitting.sort_by_key(|own| own != written);
-        match fitting.into_iter().next() {
-            Some(own) => Ok(Named {
-                threepid: Threepid::stored(*medium, own),
-                is_theirs: true,
-            }),
-            None => Ok(Named {
-                threepid: parsed?,
-                is_theirs: false,
-            }),
-        }
+        let is_meant = |own: &Threepid| {
+            *own == written || parsed.is_ok() && Threepid::parse(*medium, own.address()) == parsed
+        };
+        let listed = of_medium.into_iter().find(is_meant);
+        let threepid = match (parsed, &listed) {
+            (Err(_), Some(listed)) => listed.clone(),
+            (parsed, _) => parsed?,
+        };
+        Ok(Named { threepid, listed })
     }
 }
 
 /// An address that a removal names.
 pub(super) struct Named {
+    /// In canonical form, if it has one.
     pub(super) threepid: Threepid,
-    /// Whether it is on the list of the account that asks.
-    pub(super) is_theirs: bool,
-}
-
-fn read(medium: Medium, address: &str) -> Result<Threepid> {
-    match medium {
-        Medium::Email => Threepid::email(address),
-        // With a + it does not matter whence it is dialled.
-        Medium::Msisdn => {
-            let digits = address.strip_prefix('+').unwrap_or(address);
-            Threepid::msisdn("US", &format!("+{digits}"))
-        }
-    }
+    /// As the list of the account that asks has it; `None` if it is not theirs.
+    pub(super) listed: Option<Threepid>,
 }
 
 /// Why a session proves nothing for a request. Clients would take a 401 for the word that a password is asked for.

@@ -111,7 +111,7 @@ impl AccountRules {
             Some(server) => {
                 let name = server.to_string();
                 let known = known.into_iter().find(|known| known.server == name);
-                let is_asked = named.is_theirs || known.is_some();
+                let is_asked = named.listed.is_some() || known.is_some();
                 is_asked
                     .then(|| (server.clone(), known))
                     .into_iter()

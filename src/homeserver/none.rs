@@ -49,8 +49,9 @@ impl Accounts for NoHomeserver {
         false
     }
 
+    /// Not that the token is unknown: a client that is told so logs out, and it may be a good one elsewhere.
     async fn whoami(&self, _: &AccessToken, _: &Origin) -> Result<Requester> {
-        Err(Error::UnknownToken { soft_logout: false })
+        Err(not_here())
     }
 
     async fn reauth(&self, _: &Requester, _: Option<&Value>, _: &Origin) -> Result<Reauth> {
@@ -84,10 +85,13 @@ impl Accounts for NoHomeserver {
     }
 
     async fn pass_on(&self, _: PassedOn, _: &Origin) -> Result<PassedBack> {
-        Err(Error::UnknownToken { soft_logout: false })
+        Err(not_here())
     }
 }
 
 fn not_here() -> Error {
-    Error::Forbidden("This server knows no accounts. Use the homeserver's own settings.".into())
+    Error::Forbidden(
+        "There is no homeserver here whose accounts these are. Use the homeserver's own address."
+            .into(),
+    )
 }

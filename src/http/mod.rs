@@ -172,15 +172,9 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     if with_mailbox {
         own = own.merge(mailbox::routes());
     }
-    // Without a homeserver no token could be known, and who is told that its own is not logs out.
-    let contacts = if app.account.accounts.is_there() {
-        contacts(app)
-    } else {
-        Router::new()
-    };
     let public = email(app)
         .merge(msisdn(app))
-        .merge(contacts)
+        .merge(contacts(app))
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use threepid::{limits, rate::Rate};
 
 use crate::support::{app::*, host::*};
 
@@ -178,14 +179,21 @@ async fn every_prefix_has_all_endpoints_with_their_methods_and_headers() {
 }
 
 #[tokio::test]
-async fn without_a_homeserver_there_are_no_such_endpoints() {
+async fn without_a_homeserver_nobody_is_told_that_their_token_is_unknown() {
     let app = TestApp::new();
+    let contacts = "/_matrix/client/v3/account/3pid";
 
-    let answer = app.post(ADD_TO, &json!({})).await;
+    let without = app.get(contacts, &[]).await;
+    let with = app.get(contacts, &[("Authorization", "Bearer t")]).await;
 
     assert_eq!(
-        (answer.status.as_u16(), answer.errcode().as_str()),
-        (404, "M_UNRECOGNIZED")
+        (without.status.as_u16(), without.errcode().as_str()),
+        (401, "M_MISSING_TOKEN")
+    );
+    // A client that is told M_UNKNOWN_TOKEN logs out.
+    assert_eq!(
+        (with.status.as_u16(), with.errcode().as_str()),
+        (403, "M_FORBIDDEN")
     );
 }
 
@@ -425,6 +433,27 @@ async fn who_asks_to_add_an_address_with_a_token_needs_one_that_is_good() {
         200
     );
     assert_eq!(TestApp::new().post(ADD, &alice(1)).await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_has_the_homeserver_asked_for_tokens_without_limit() {
+    let host = Host::new();
+    let set = host.set();
+    let app = TestApp::with(|builder| {
+        set(builder).limits(limits::Settings {
+            per_source: Rate::new(2, Duration::from_hours(1)),
+            ..limits::Settings::OFF
+        })
+    });
+
+    let known = post_as(&app, HERS, ADD, &alice(1)).await.status;
+    let unknown = post_as(&app, "unknown", ADD, &alice(2)).await.status;
+    let limited = post_as(&app, "unknown", ADD, &alice(2)).await.status;
+
+    assert_eq!(
+        [known, unknown, limited].map(|it| it.as_u16()),
+        [200, 401, 429]
+    );
 }
 
 #[tokio::test]

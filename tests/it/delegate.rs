@@ -285,69 +285,42 @@ async fn a_head_request_validates_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_wrong_is_told_why() {
+    let caller = Caller::new();
+    let phone = |number: &str, country: &str| json!({"client_secret": "s", "country": country, "phone_number": number, "send_attempt": 1});
+    let email = |email: &str, attempt: &str| json!({"client_secret": "s", "email": email, "send_attempt": attempt});
+    for (medium, body, errcode) in [
+        ("msisdn", json!([]), "M_BAD_JSON"),
+        ("msisdn", json!({}), "M_MISSING_PARAMS"),
+        ("msisdn", phone("12", "GB"), "M_INVALID_ADDRESS"),
+        ("msisdn", phone("07700900001", "gb"), "M_INVALID_PARAM"),
+        ("email", email("nobody", "1"), "M_INVALID_EMAIL"),
+        ("email", email("a@b.org", "one"), "M_BAD_JSON"),
+        ("email", email("a@b.org", "-1"), "M_BAD_JSON"),
+    ] {
+        let endpoint = format!("validate/{medium}/requestToken");
+        let answer = caller.post(&endpoint, &body).await;
+        assert_eq!(told(&answer), (400, errcode.to_owned()), "{medium} {body}");
+    }
+}
+
+#[tokio::test]
 async fn every_failure_has_its_code() {
     let caller = Caller::new();
     let sid = caller.ask_phone().await;
-    let phone = |number: &str, country: &str| json!({"client_secret": "s", "country": country, "phone_number": number, "send_attempt": 1});
+    let (phone, email) = ("validate/msisdn/submitToken", "validate/email/submitToken");
+    let (right, unknown) = (shown(&sid, "123456"), shown("unknown", "123456"));
     for (endpoint, body, status, errcode) in [
-        ("validate/msisdn/requestToken", json!([]), 400, "M_BAD_JSON"),
-        (
-            "validate/msisdn/requestToken",
-            json!({}),
-            400,
-            "M_MISSING_PARAMS",
-        ),
-        (
-            "validate/msisdn/requestToken",
-            phone("12", "GB"),
-            400,
-            "M_INVALID_ADDRESS",
-        ),
-        (
-            "validate/msisdn/requestToken",
-            phone("07700900001", "gb"),
-            400,
-            "M_INVALID_PARAM",
-        ),
-        (
-            "validate/email/requestToken",
-            json!({"client_secret": "s", "email": "nobody", "send_attempt": 1}),
-            400,
-            "M_INVALID_EMAIL",
-        ),
-        (
-            "validate/email/requestToken",
-            json!({"client_secret": "s", "email": "a@b.org", "send_attempt": "one"}),
-            400,
-            "M_BAD_JSON",
-        ),
-        (
-            "validate/msisdn/submitToken",
-            json!({"sid": sid}),
-            400,
-            "M_MISSING_PARAMS",
-        ),
-        (
-            "validate/email/submitToken",
-            shown(&sid, "123456"),
-            404,
-            "M_NO_VALID_SESSION",
-        ),
-        (
-            "validate/msisdn/submitToken",
-            shown("unknown", "123456"),
-            404,
-            "M_NO_VALID_SESSION",
-        ),
+        (phone, json!({"sid": sid}), 400, "M_MISSING_PARAMS"),
+        (phone, shown(&sid, ""), 400, "M_INVALID_PARAM"),
+        (phone, unknown, 404, "M_NO_VALID_SESSION"),
+        (email, right, 404, "M_NO_VALID_SESSION"),
         ("3pid/getValidated3pid", json!({}), 405, "M_UNRECOGNIZED"),
         ("3pid/bind", json!({}), 404, "M_UNRECOGNIZED"),
     ] {
         let answer = caller.post(endpoint, &body).await;
-        assert_eq!(
-            told(&answer),
-            (status, errcode.to_owned()),
-            "{endpoint} {body}"
-        );
+        let expected = (status, errcode.to_owned());
+        assert_eq!(told(&answer), expected, "{endpoint} {body}");
     }
 }
 

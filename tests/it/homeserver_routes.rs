@@ -381,89 +381,62 @@ async fn an_account_is_found_by_what_people_log_in_with() {
     }
 }
 
+async fn assert_refused(app: &TestApp, endpoint: &str, body: &Value, errcode: &str) {
+    let answer = call(app, endpoint, body).await;
+    let expected = (400, errcode.to_owned());
+    assert_eq!(told(&answer), expected, "{endpoint} {body}");
+}
+
 #[tokio::test]
-async fn a_body_that_is_wrong_is_told_why() {
+async fn a_question_that_is_wrong_is_told_why() {
     let app = TestApp::with(with_token);
-    let list = |threepids: Value| json!({ "user_id": ALICE, "threepids": threepids });
-    let address = json!({ "medium": "email", "address": "alice@example.org" });
-    for (endpoint, body, errcode) in [
-        ("owner", json!({}), "M_MISSING_PARAMS"),
-        (
-            "owner",
-            json!({"medium": "email", "address": 1}),
-            "M_BAD_JSON",
-        ),
-        (
-            "owner",
-            json!({"medium": "pager", "address": "1"}),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "owner",
-            json!({"medium": "email", "address": "x"}),
-            "M_INVALID_EMAIL",
-        ),
-        (
-            "owner",
-            json!({"medium": "msisdn", "address": "07700900001"}),
-            "M_INVALID_ADDRESS",
-        ),
-        ("login", json!({}), "M_MISSING_PARAMS"),
-        ("login", json!({"identifier": "alice"}), "M_BAD_JSON"),
-        (
-            "login",
-            json!({"identifier": {"type": "m.id.user", "user": "a"}}),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "login",
-            json!({"identifier": {"type": "m.id.phone", "country": "GB"}}),
-            "M_MISSING_PARAMS",
-        ),
-        (
-            "login",
-            json!({"identifier": {"type": "m.id.phone", "country": "uk", "phone": "1"}}),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "account/registered",
-            json!({"user_id": ALICE}),
-            "M_MISSING_PARAMS",
-        ),
-        ("account/registered", list(json!({})), "M_BAD_JSON"),
-        ("account/registered", list(json!(["a"])), "M_BAD_JSON"),
-        (
-            "account/registered",
-            list(json!([{"medium": "email"}])),
-            "M_MISSING_PARAMS",
-        ),
-        (
-            "account/registered",
-            list(json!(vec![address; 101])),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "account/registered",
-            json!({"user_id": "alice", "threepids": []}),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "account/deactivated",
-            json!({"user_id": "@alice"}),
-            "M_INVALID_PARAM",
-        ),
-        (
-            "account/deactivated",
-            json!({"user_id": ALICE, "erase": "yes"}),
-            "M_BAD_JSON",
-        ),
-        ("session/claim", pair("a", "register"), "M_MISSING_PARAMS"),
+    let address = |medium: &str, address: Value| json!({ "medium": medium, "address": address });
+    for (body, errcode) in [
+        (json!({}), "M_MISSING_PARAMS"),
+        (address("email", json!(1)), "M_BAD_JSON"),
+        (address("pager", json!("1")), "M_INVALID_PARAM"),
+        (address("email", json!("x")), "M_INVALID_EMAIL"),
+        (address("msisdn", json!("07700900001")), "M_INVALID_ADDRESS"),
     ] {
-        let answer = call(&app, endpoint, &body).await;
-        assert_eq!(
-            told(&answer),
-            (400, errcode.to_owned()),
-            "{endpoint} {body}"
-        );
+        assert_refused(&app, "owner", &body, errcode).await;
+    }
+    for (identifier, errcode) in [
+        (Value::Null, "M_MISSING_PARAMS"),
+        (json!("alice"), "M_BAD_JSON"),
+        (json!({"type": "m.id.user", "user": "a"}), "M_INVALID_PARAM"),
+        (
+            json!({"type": "m.id.phone", "country": "GB"}),
+            "M_MISSING_PARAMS",
+        ),
+        (
+            json!({"type": "m.id.phone", "country": "uk", "phone": "1"}),
+            "M_INVALID_PARAM",
+        ),
+    ] {
+        let body = json!({ "identifier": identifier });
+        assert_refused(&app, "login", &body, errcode).await;
+    }
+}
+
+#[tokio::test]
+async fn news_of_an_account_that_are_wrong_are_told_why() {
+    let app = TestApp::with(with_token);
+    let address = json!({ "medium": "email", "address": "alice@example.org" });
+    for (threepids, errcode) in [
+        (Value::Null, "M_MISSING_PARAMS"),
+        (json!({}), "M_BAD_JSON"),
+        (json!(["a"]), "M_BAD_JSON"),
+        (json!([{"medium": "email"}]), "M_MISSING_PARAMS"),
+        (json!(vec![address; 101]), "M_INVALID_PARAM"),
+    ] {
+        let body = json!({ "user_id": ALICE, "threepids": threepids });
+        assert_refused(&app, "account/registered", &body, errcode).await;
+    }
+    for (body, errcode) in [
+        (json!({ "user_id": "alice" }), "M_INVALID_PARAM"),
+        (json!({ "user_id": "@alice" }), "M_INVALID_PARAM"),
+        (json!({ "user_id": ALICE, "erase": "yes" }), "M_BAD_JSON"),
+    ] {
+        assert_refused(&app, "account/deactivated", &body, errcode).await;
     }
 }

@@ -75,9 +75,9 @@ mod tests {
         assert_eq!(remembered.recall(), None);
         remembered.remember(PasswordPolicy::default());
 
-        tokio::time::advance(LIFE - Duration::from_secs(1)).await;
+        tokio::time::advance(LIFE / 2).await;
         assert!(remembered.recall().is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(LIFE / 2).await;
         assert_eq!(remembered.recall(), None);
     }
 }

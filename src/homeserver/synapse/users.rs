@@ -11,6 +11,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    homeserver::Directory,
     threepid::{Medium, Threepid},
 };
 
@@ -55,12 +56,13 @@ impl Entry {
     /// Whether it is another spelling of an address, or the same.
     pub(super) fn is(&self, threepid: &Threepid) -> bool {
         self.medium == threepid.medium().as_str()
-            && match threepid.medium() {
-                Medium::Email => {
-                    Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
-                }
-                Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
-            }
+            && (self.address == threepid.address()
+                || match threepid.medium() {
+                    Medium::Email => {
+                        Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
+                    }
+                    Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
+                })
     }
 }
 
@@ -218,7 +220,8 @@ impl Synapse {
     }
 
     /// Changes the list of an account's addresses from `before`, and reads it back. What was lost on the way is put
-    /// there again, once. The account's turn must be the caller's.
+    /// there again, once; but an address that another account has got meanwhile is left to that. The account's turn must
+    /// be the caller's.
     ///
     /// # Errors
     /// [`Error::HomeserverFailed`] if the homeserver refuses the list: then it is as it was.
@@ -230,20 +233,25 @@ impl Synapse {
         change: Change<'_>,
     ) -> Result<()> {
         let mut wanted = change.apply(before.clone());
-        let mut there = self.write(user_id, &wanted, &before, change).await?;
-        for _ in 1..TRIES {
-            if is_done(&there, &wanted, change) {
-                break;
+        for attempt in 0..TRIES {
+            let written = self.write(user_id, &wanted, &before, change).await;
+            let there = written.map_err(|error| if attempt == 0 { error } else { begun(error) })?;
+            if is_done(&there, &wanted, change) || self.is_others(user_id, change).await? {
+                return Ok(());
             }
             wanted = change.apply(union(wanted, there));
-            let written = self.write(user_id, &wanted, &before, change).await;
-            there = written.map_err(begun)?;
-        }
-        if is_done(&there, &wanted, change) {
-            return Ok(());
         }
         let cause = "somebody else changes the same account's addresses at the homeserver";
         Err(Error::HomeserverTimeout(cause.to_owned()))
+    }
+
+    /// Whether the address that was to be added is another account's now: writing it again would take it away from there.
+    async fn is_others(&self, user_id: &str, change: Change<'_>) -> Result<bool> {
+        let Change::Add(threepid) = change else {
+            return Ok(false);
+        };
+        let owner = self.owner(threepid).await.map_err(begun)?;
+        Ok(owner.is_some_and(|owner| owner != user_id))
     }
 
     /// Writes the list once; what is there then.

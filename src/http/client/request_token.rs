@@ -132,7 +132,11 @@ async fn add(
 ) -> Result<Json<Reply>> {
     let mut request = read(app, medium, Purpose::Add, body, source)?;
     if app.account.accounts.is_there() && token.is_some() {
+        let (limiter, now) = (&app.validation.limiter, app.validation.clock.now());
+        // Counted before the homeserver is asked, and once more with the request itself.
+        limiter.count_request(source, now)?;
         let requester = app.account.requester(token.as_ref(), origin).await?;
+        limiter.give_request_back(source);
         request.user_id = Some(requester.user_id);
     }
     let opened = app.validation.request_token(request).await?;

@@ -1,13 +1,13 @@
 //! What can go wrong with a homeserver, and with which requests it does.
 
-use std::{future::pending, io};
+use std::{future::pending, io, sync::Mutex, time::Duration};
 
 use axum::body::Bytes;
 use http::Response;
 use http_body_util::Full;
 use serde_json::json;
 
-use super::{Answer, Seen, text};
+use super::{Answer, Seen, lock, state::State, text};
 
 /// More than any answer may have.
 const TOO_MUCH: usize = 2 * 1024 * 1024;
@@ -15,6 +15,8 @@ const TOO_MUCH: usize = 2 * 1024 * 1024;
 /// A fault. Those named `…After` do first what they were asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// It takes so many milliseconds.
+    Slow(u64),
     /// Nothing is done, and nothing ever answered.
     Silent,
     /// It is done, and nothing ever answered.
@@ -41,21 +43,30 @@ pub(crate) enum Fault {
     NotAdmin,
     /// 404 as if there were no such endpoint.
     Unrecognized,
+    /// It is done; then the last address of the list goes to this account.
+    ThenGivenTo(&'static str),
+    /// It is answered as if it were done, and somebody else undoes it at once.
+    Undone,
 }
 
 impl Fault {
-    /// The answer; `work` does what was asked.
+    /// The answer.
     pub(super) async fn strike(
         self,
         seen: &Seen,
-        work: impl FnOnce() -> Response<Full<Bytes>>,
+        state: &Mutex<State>,
     ) -> io::Result<Response<Full<Bytes>>> {
+        let work = || lock(state).answer(seen).response();
         let broken = || io::Error::other("broken off");
         let error = |status, errcode: &str| {
             let body = json!({ "errcode": errcode, "error": format!("Words of {}", seen.method) });
             Answer { status, body }.response()
         };
         Ok(match self {
+            Self::Slow(ms) => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                work()
+            }
             Self::Silent => pending().await,
             Self::SilentAfter => {
                 work();
@@ -81,6 +92,22 @@ impl Fault {
             Self::TokenRevoked => error(401, "M_UNKNOWN_TOKEN"),
             Self::NotAdmin => error(403, "M_FORBIDDEN"),
             Self::Unrecognized => error(404, "M_UNRECOGNIZED"),
+            Self::ThenGivenTo(user_id) => {
+                let response = work();
+                let entry = seen.json()["threepids"]
+                    .as_array()
+                    .and_then(|list| list.last().cloned());
+                let entry = entry.unwrap_or_default();
+                let text = |key: &str| entry[key].as_str().unwrap_or_default();
+                lock(state).give(user_id, text("medium"), text("address"));
+                response
+            }
+            Self::Undone => {
+                let kept = lock(state).clone();
+                let response = work();
+                *lock(state) = kept;
+                response
+            }
         })
     }
 }
@@ -91,7 +118,8 @@ pub(super) struct When {
     method: String,
     part: String,
     fault: Fault,
-    is_once: bool,
+    /// Which of these requests alone, counted from now; `None` for all of them.
+    nth: Option<usize>,
 }
 
 impl When {
@@ -104,13 +132,13 @@ impl When {
             method: method.to_owned(),
             part: part.to_owned(),
             fault,
-            is_once: false,
+            nth: None,
         }
     }
 
-    pub(super) fn once(self) -> Self {
+    pub(super) fn nth(self, nth: usize) -> Self {
         Self {
-            is_once: true,
+            nth: Some(nth),
             ..self
         }
     }
@@ -138,13 +166,20 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault that strikes a request; one that was set for once is used up.
+    /// The fault that strikes a request; one that was set for a single request is then used up.
     pub(super) fn find(&mut self, seen: &Seen) -> Option<Fault> {
-        let at = self.0.iter().position(|when| when.strikes(seen))?;
-        let fault = self.0[at].fault;
-        if self.0[at].is_once {
-            self.0.remove(at);
-        }
-        Some(fault)
+        let mut found = None;
+        self.0.retain_mut(|when| {
+            if !when.strikes(seen) {
+                return true;
+            }
+            if let Some(nth @ 2..) = when.nth {
+                when.nth = Some(nth - 1);
+                return true;
+            }
+            found = found.or(Some(when.fault));
+            when.nth.is_none()
+        });
+        found
     }
 }

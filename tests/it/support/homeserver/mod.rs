@@ -179,7 +179,12 @@ impl Homeserver {
 
     /// Lets the next such request go wrong, and none after it.
     pub(crate) fn fail_once(&self, method: &str, part: &str, fault: Fault) {
-        self.faults().add(When::at(method, part, fault).once());
+        self.fail_nth(1, method, part, fault);
+    }
+
+    /// Lets the first, second, … such request from now go wrong, and no other.
+    pub(crate) fn fail_nth(&self, nth: usize, method: &str, part: &str, fault: Fault) {
+        self.faults().add(When::at(method, part, fault).nth(nth));
     }
 
     /// All is well again.
@@ -279,10 +284,9 @@ async fn answer(
     };
     lock(&shared.seen).push(seen.clone());
     let fault = lock(&shared.faults).find(&seen);
-    let work = || lock(&shared.state).answer(&seen).response();
     match fault {
-        None => Ok(work()),
-        Some(fault) => fault.strike(&seen, work).await,
+        None => Ok(lock(&shared.state).answer(&seen).response()),
+        Some(fault) => fault.strike(&seen, &shared.state).await,
     }
 }
 

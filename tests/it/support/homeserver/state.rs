@@ -8,6 +8,10 @@ use super::{ADMIN_TOKEN, Answer, Seen};
 
 /// An account.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the admin API has these keys, each true or false"
+)]
 pub(crate) struct User {
     pub(crate) password: String,
     /// Access tokens, and the devices that have them.
@@ -32,7 +36,7 @@ impl User {
 }
 
 /// All that the stand-in knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) users: BTreeMap<String, User>,
     pub(super) policy: Value,
