@@ -409,6 +409,12 @@ impl Threepid {
         http::msisdn(&self.app)
     }
 
+    /// The endpoint that sets a password, and the pages that do its stages; see [`Builder::accounts`]. It may be merged
+    /// into one router with the others.
+    pub fn password_router(&self) -> Router {
+        http::password(&self.app)
+    }
+
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`].
     pub fn mailbox_router(&self) -> Router {
         http::mailbox(&self.app)

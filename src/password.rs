@@ -73,7 +73,24 @@ impl PasswordPolicy {
     /// # Errors
     /// [`Error::WeakPassword`], whose sentence says all that is missing.
     pub fn check(&self, password: &NewPassword) -> Result<()> {
-        let text = password.reveal();
+        let missing = self.missing(password.reveal());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(", ");
+        Err(Error::WeakPassword(
+            format!("The new password is too weak. It needs {missing}.").into(),
+        ))
+    }
+
+    /// What the policy demands, in words: `at least 8 characters, a digit`. Empty if it demands nothing.
+    #[must_use]
+    pub fn demands(&self) -> String {
+        self.missing("").join(", ")
+    }
+
+    /// What a text lacks.
+    fn missing(self, text: &str) -> Vec<String> {
         let mut missing = Vec::new();
         let length = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
         if length < self.minimum_length {
@@ -101,13 +118,7 @@ impl PasswordPolicy {
                 missing.push(what.to_owned());
             }
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let missing = missing.join(", ");
-        Err(Error::WeakPassword(
-            format!("The new password is too weak. It needs {missing}.").into(),
-        ))
+        missing
     }
 }
 
@@ -150,6 +161,12 @@ mod tests {
             "The new password is too weak. It needs at least 10 characters, a digit, an upper-case letter, a symbol \
              such as ! or ?."
         );
+        assert!(
+            policy
+                .demands()
+                .starts_with("at least 10 characters, a digit")
+        );
+        assert_eq!(PasswordPolicy::default().demands(), "");
         assert_eq!(weak(policy, "Abcdefgh1!"), None);
         assert_eq!(weak(PasswordPolicy::default(), "a"), None);
     }

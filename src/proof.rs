@@ -135,6 +135,13 @@ pub(crate) fn message_id(key: &Key, sid: SessionId, send_attempt: i64) -> String
     URL_SAFE_NO_PAD.encode(&mac[..18])
 }
 
+/// The same for a notice, which answers no attempt: it is told apart by its place in the outbox. With the name of a mail
+/// that came before, a mailbox would show one of the two.
+pub(crate) fn notice_id(key: &Key, sid: SessionId, place: i64) -> String {
+    let parts: [&[u8]; 3] = [sid.as_bytes(), &place.to_be_bytes(), b"notice"];
+    URL_SAFE_NO_PAD.encode(&key.mac(Label::MessageId, &parts)[..18])
+}
+
 /// By what the store finds a session of an identity server again, without knowing the secret.
 pub(crate) fn server_pair(key: &Key, sid: &Sid, client_secret: &ClientSecret) -> [u8; 16] {
     let sid = sid.as_str().as_bytes();

@@ -2,7 +2,9 @@
 
 pub(crate) mod addresses;
 pub(crate) mod binding;
+pub(crate) mod fallback;
 pub(crate) mod host;
+pub(crate) mod password;
 pub(crate) mod uia;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -16,7 +16,8 @@ use tower_http::{
 
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
 use self::{
-    client::contacts as addresses, client::link, client::request_token, client::submit_token,
+    client::contacts as addresses, client::fallback, client::link, client::password as passwords,
+    client::request_token, client::submit_token, client::uia,
 };
 use crate::{
     account::AccountRules,
@@ -31,6 +32,7 @@ use crate::{
 mod client;
 pub mod delegate;
 pub(crate) mod extract;
+mod form;
 mod homeserver;
 pub mod listen;
 mod mailbox;
@@ -123,6 +125,31 @@ pub(crate) fn contacts(app: &App) -> Router {
     with_cors(guarded(contacts, app, Dialect::Client)).with_state(app.clone())
 }
 
+/// The endpoint that sets a password, and the pages that do its stages, for a host to merge into its own router.
+pub(crate) fn password(app: &App) -> Router {
+    let (mut client, mut pages) = (Router::new(), Router::new());
+    for prefix in PREFIXES {
+        client = client.route(&format!("{prefix}/account/password"), post(passwords::post));
+        for (medium, handlers) in [
+            (
+                Medium::Email,
+                get(fallback::show_email).post(fallback::post_email),
+            ),
+            (
+                Medium::Msisdn,
+                get(fallback::show_msisdn).post(fallback::post_msisdn),
+            ),
+        ] {
+            let stage = uia::stage_of(medium);
+            pages = pages.route(&format!("{prefix}/auth/{stage}/fallback/web"), handlers);
+        }
+    }
+    let client = client.method_not_allowed_fallback(method_not_allowed);
+    let pages = pages.method_not_allowed_fallback(method_not_allowed);
+    let api = guarded(client, app, Dialect::Client).merge(guarded(pages, app, Dialect::Page));
+    with_cors(api).with_state(app.clone())
+}
+
 /// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
 fn client(medium: Medium, handlers: &[MethodRouter<App>; 3]) -> Router<App> {
     let mut client = Router::new();
@@ -175,6 +202,7 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
     let public = email(app)
         .merge(msisdn(app))
         .merge(contacts(app))
+        .merge(password(app))
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

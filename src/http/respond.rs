@@ -32,7 +32,23 @@ pub(super) async fn worded(
         return response;
     };
     let (status, errcode) = error.wire(dialect);
-    match (&error, error.cause()) {
+    log_cause(&error, status);
+    let mut worded = match dialect {
+        Dialect::Client | Dialect::Identity => as_json(&error, status, errcode),
+        Dialect::Page => pages::failed(&app_name, &error),
+    };
+    // `Allow` of a 405, which the router added.
+    for (name, value) in response.headers() {
+        if *name == header::ALLOW {
+            worded.headers_mut().insert(name, value.clone());
+        }
+    }
+    worded
+}
+
+/// Logs the cause of a fault that is not the caller's.
+pub(super) fn log_cause(error: &Error, status: StatusCode) {
+    match (error, error.cause()) {
         // No fault of ours: under load there may be many.
         (Error::UpstreamFailed(_) | Error::UpstreamTimeout(_), Some(cause)) => {
             tracing::warn!(status = status.as_u16(), cause, "an identity server failed");
@@ -45,17 +61,6 @@ pub(super) async fn worded(
         }
         (_, None) => {}
     }
-    let mut worded = match dialect {
-        Dialect::Client | Dialect::Identity => as_json(&error, status, errcode),
-        Dialect::Page => pages::failed(&app_name, &error),
-    };
-    // `Allow` of a 405, which the router added.
-    for (name, value) in response.headers() {
-        if *name == header::ALLOW {
-            worded.headers_mut().insert(name, value.clone());
-        }
-    }
-    worded
 }
 
 fn as_json(error: &Error, status: StatusCode, errcode: &str) -> Response {

@@ -293,7 +293,10 @@ impl Deliveries {
             asked_at: queued.queued_at,
             link_minutes: head.lifetimes.link.as_secs() / 60,
             code_minutes: head.lifetimes.code.as_secs() / 60,
-            id: proof::message_id(key, session.sid, queued.send_attempt),
+            id: match queued.kind {
+                MessageKind::PasswordChanged => proof::notice_id(key, session.sid, queued.id),
+                _ => proof::message_id(key, session.sid, queued.send_attempt),
+            },
             at: now,
         };
         messages::write(self.medium, &writing).map_err(|error| Error::Internal(error.to_string()))

@@ -61,7 +61,7 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    fn of(&self, medium: Medium) -> &Notify {
+    pub(crate) fn of(&self, medium: Medium) -> &Notify {
         match medium {
             Medium::Email => &self.email,
             Medium::Msisdn => &self.msisdn,

@@ -142,10 +142,14 @@ impl Validation {
         sid: &Sid,
         client_secret: &ClientSecret,
     ) -> Result<Vec<Session>> {
+        let servers = &self.settings.identity_servers;
+        // Then none of them would count: whoever polls costs one look.
+        if servers.are_none() {
+            return Ok(Vec::new());
+        }
         let pair = |key| proof::server_pair(key, sid, client_secret);
         let pairs = self.keys.iter().map(pair).collect();
         let mut found = self.store.find_proxied(pairs).await?;
-        let servers = &self.settings.identity_servers;
         // The operator may have changed either since.
         found.retain(|session| {
             let is_allowed = session.purpose != Purpose::Password || servers.allow_password_reset;

@@ -109,6 +109,11 @@ pub struct IdentityServers {
 }
 
 impl IdentityServers {
+    /// Whether the operator trusts no server at all.
+    pub(crate) fn are_none(&self) -> bool {
+        self.trusted.is_empty() && self.default_server.is_none()
+    }
+
     /// Whether the operator trusts `server`.
     pub(crate) fn is_trusted(&self, server: &IdServer) -> bool {
         let is_default = matches!(&self.default_server, Some((default, _)) if default == server);

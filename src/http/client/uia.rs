@@ -10,7 +10,17 @@ use serde_json::{Map, Value, json};
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
+    threepid::Medium,
 };
+
+/// The stage that proves an address of a medium (Client-Server API, "Email-based (identity / homeserver)", "Phone
+/// number/MSISDN-based (identity / homeserver)").
+pub(crate) fn stage_of(medium: Medium) -> &'static str {
+    match medium {
+        Medium::Email => "m.login.email.identity",
+        Medium::Msisdn => "m.login.msisdn",
+    }
+}
 
 /// The 401 that asks for a stage; with `error` it says why the stage that was shown is not done.
 pub(crate) fn challenge(mut body: Map<String, Value>, error: Option<&Error>) -> Response {

@@ -205,6 +205,19 @@ impl TestApp {
         self.bare("GET", path, headers).await
     }
 
+    /// Sends a form as a browser does from a page of ours.
+    pub(crate) async fn submit_form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ORIGIN, "null")
+            .header("sec-fetch-site", "same-origin");
+        self.send(request.body(body.into()).expect("a request"))
+            .await
+    }
+
     /// Sends a request without a body.
     pub(crate) async fn bare(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder().method(method).uri(path);

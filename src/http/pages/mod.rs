@@ -1,5 +1,8 @@
 //! Pages for people: what a mailed link shows, and what came of it. No script, no cookie, nothing from elsewhere.
 
+pub(super) mod fallback;
+pub(super) mod reset;
+
 use std::sync::LazyLock;
 
 use askama::Template;
@@ -24,7 +27,7 @@ use crate::{
 };
 
 /// The one style of all pages, put into each: a page loads nothing.
-const STYLE: &str = include_str!("../../templates/pages/page.css");
+const STYLE: &str = include_str!("../../../templates/pages/page.css");
 
 /// The source expression that admits [`STYLE`] alone.
 static STYLE_SOURCE: LazyLock<String> =
@@ -244,25 +247,25 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt as _;
 
     use super::*;
 
-    const APP: &str = "Example Chat";
+    pub(in crate::http::pages) const APP: &str = "Example Chat";
     const NEXT: Next<'static> = Next {
         href: "https://app.example.org/#/register?a=b&sid=S",
         destination: "app.example.org",
     };
 
-    async fn html(response: Response) -> String {
+    pub(in crate::http::pages) async fn html(response: Response) -> String {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
-    fn header(response: &Response, name: &str) -> String {
+    pub(in crate::http::pages) fn header(response: &Response, name: &str) -> String {
         response
             .headers()
             .get(name)
@@ -271,7 +274,7 @@ mod tests {
     }
 
     /// What is between the words `from` and `to`.
-    fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    pub(in crate::http::pages) fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
         let rest = text.split_once(from).unwrap().1;
         rest.split_once(to).unwrap().0
     }
@@ -286,7 +289,7 @@ mod tests {
         landing(APP, &about)
     }
 
-    fn errors() -> [(&'static str, Error); 11] {
+    fn errors() -> [(&'static str, Error); 13] {
         [
             ("expired", Error::SessionExpired),
             ("no_session", Error::NoValidSession),
@@ -306,6 +309,8 @@ mod tests {
                 Error::UpstreamFailed("id.example.org".to_owned()),
             ),
             ("internal", Error::Internal("disk full".to_owned())),
+            ("account_gone", Error::AccountGone),
+            ("homeserver", Error::HomeserverFailed("x".to_owned())),
             ("other", Error::ProofSpent),
         ]
     }
@@ -359,21 +364,27 @@ mod tests {
         pages.push(("prefetched".to_owned(), prefetched(APP)));
         pages.push(("mailbox".to_owned(), mailbox(APP, &mails())));
         pages.push(("mailbox_empty".to_owned(), mailbox(APP, &[])));
+        pages.extend(reset::tests::pages());
         pages
+    }
+
+    /// Compares a page with the one that was reviewed.
+    pub(in crate::http::pages) async fn snapshot(name: &str, page: Response) {
+        let status = page.status();
+        let html = html(page).await.replace(STYLE, "[style]");
+        insta::with_settings!({
+            snapshot_path => "../../../tests/it/snapshots",
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(format!("page_{name}"), format!("{status}\n\n{html}"));
+        });
     }
 
     #[tokio::test]
     async fn every_page_reads_as_reviewed() {
         for (name, page) in pages() {
-            let status = page.status();
-            let html = html(page).await.replace(STYLE, "[style]");
-            insta::with_settings!({
-                snapshot_path => "../../tests/it/snapshots",
-                prepend_module_to_snapshot => false,
-                omit_expression => true,
-            }, {
-                insta::assert_snapshot!(format!("page_{name}"), format!("{status}\n\n{html}"));
-            });
+            snapshot(&name, page).await;
         }
     }
 

@@ -1,0 +1,194 @@
+//! The stage of a reset, done on a page of ours for a client that does not know it (Client-Server API, "Fallback").
+//!
+//! What the page has come to is kept sealed, under a name that only the client's session gives. The `client_secret` is
+//! derived from that session and the address: it is kept nowhere.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccountRules,
+    password::{ENDPOINT, Stage},
+    uia::{LIFE, UiaSession},
+};
+use crate::{
+    error::{Error, Result},
+    secret::{ClientSecret, Sid},
+    session::Purpose,
+    source::Source,
+    store::NewUia,
+    threepid::{Medium, Threepid},
+    validation::TokenRequest,
+};
+
+/// How far the page has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing was asked for yet, or it has run out.
+    Address,
+    /// A message is on its way to this address.
+    Message(Threepid),
+    /// The address is proved.
+    Done,
+}
+
+/// What is kept of a page.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    sid: String,
+    address: String,
+    send_attempt: i64,
+}
+
+impl AccountRules {
+    /// A fresh session of user-interactive authentication for `account/password`.
+    pub(crate) fn begin_session(&self) -> UiaSession {
+        let now = self.validation.clock.now();
+        UiaSession::begin(&self.validation.keys, ENDPOINT, now)
+    }
+
+    /// The session that a client names; `None` if it is none of ours for `account/password`, or is over.
+    pub(crate) fn read_session(&self, text: &str) -> Option<UiaSession> {
+        let now = self.validation.clock.now();
+        UiaSession::read(&self.validation.keys, ENDPOINT, text, now)
+    }
+
+    /// The stage as the page left it; `None` if nothing was asked for there.
+    pub(crate) async fn kept_stage(
+        &self,
+        session: &UiaSession,
+        medium: Medium,
+    ) -> Result<Option<Stage>> {
+        let kept = self.kept(session, medium).await?;
+        kept.map(|kept| self.stage(session, medium, &kept))
+            .transpose()
+    }
+
+    /// How far the page has come.
+    ///
+    /// # Errors
+    /// As [`Validation::proof`](crate::validation::Validation::proof), but for a stage that is not done.
+    pub(crate) async fn step(&self, session: &UiaSession, medium: Medium) -> Result<Step> {
+        let Some(kept) = self.kept(session, medium).await? else {
+            return Ok(Step::Address);
+        };
+        let stage = self.stage(session, medium, &kept)?;
+        let (sid, secret) = (&stage.sid, &stage.client_secret);
+        let shown = self.validation.proof(sid, secret, Purpose::Password, None);
+        match shown.await {
+            Ok(_) | Err(Error::ProofSpent) => Ok(Step::Done),
+            Err(Error::SessionNotValidated) => {
+                Ok(Step::Message(Threepid::stored(medium, kept.address)))
+            }
+            Err(Error::SessionExpired | Error::NoValidSession) => Ok(Step::Address),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a message to an address; once more, if it is the same one.
+    ///
+    /// # Errors
+    /// As [`Validation::request_token`](crate::validation::Validation::request_token).
+    pub(crate) async fn ask(
+        &self,
+        session: &UiaSession,
+        threepid: Threepid,
+        source: Source,
+    ) -> Result<()> {
+        let medium = threepid.medium();
+        let address = threepid.address().to_owned();
+        let before = self.kept(session, medium).await?;
+        let before = before.filter(|kept| kept.address == address);
+        let send_attempt = before.map_or(1, |kept| kept.send_attempt + 1);
+        let request = TokenRequest {
+            purpose: Purpose::Password,
+            client_secret: self.page_secret(session, medium, &address)?,
+            threepid,
+            send_attempt,
+            next_link: None,
+            id_server: None,
+            id_access_token: None,
+            source,
+            user_id: None,
+        };
+        let opened = self.validation.request_token(request).await?;
+        let kept = Kept {
+            sid: opened.sid.to_string(),
+            address,
+            send_attempt,
+        };
+        self.keep(session, medium, &kept).await
+    }
+
+    /// Shows the code that was typed into the page.
+    ///
+    /// # Errors
+    /// As [`Validation::submit_token`](crate::validation::Validation::submit_token).
+    pub(crate) async fn show_code(
+        &self,
+        session: &UiaSession,
+        medium: Medium,
+        code: &str,
+        source: Source,
+    ) -> Result<()> {
+        let stage = self.kept_stage(session, medium).await?;
+        let Stage {
+            sid, client_secret, ..
+        } = stage.ok_or(Error::SessionExpired)?;
+        let validation = &self.validation;
+        let shown = validation.submit_token(medium, &sid, &client_secret, code, source);
+        shown.await.map(drop)
+    }
+
+    fn stage(&self, session: &UiaSession, medium: Medium, kept: &Kept) -> Result<Stage> {
+        Ok(Stage {
+            medium,
+            sid: Sid::parse(&kept.sid)?,
+            client_secret: self.page_secret(session, medium, &kept.address)?,
+        })
+    }
+
+    fn page_secret(
+        &self,
+        session: &UiaSession,
+        medium: Medium,
+        address: &str,
+    ) -> Result<ClientSecret> {
+        let parts = [
+            "fallback secret",
+            session.as_str(),
+            medium.as_str(),
+            address,
+        ];
+        ClientSecret::parse(&URL_SAFE_NO_PAD.encode(self.digest(&parts)))
+    }
+
+    fn page_id(&self, session: &UiaSession, medium: Medium) -> [u8; 32] {
+        self.digest(&["fallback", session.as_str(), medium.as_str()])
+    }
+
+    async fn kept(&self, session: &UiaSession, medium: Medium) -> Result<Option<Kept>> {
+        let now = self.validation.clock.now();
+        let id = self.page_id(session, medium);
+        let row = self.validation.store.find_uia(id, now).await?;
+        let Some(sealed) = row.and_then(|row| row.sealed) else {
+            return Ok(None);
+        };
+        let plain = self.validation.keys.newest().open(&id, &sealed)?;
+        let kept = serde_json::from_slice(&plain);
+        kept.map(Some)
+            .map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    async fn keep(&self, session: &UiaSession, medium: Medium, kept: &Kept) -> Result<()> {
+        let id = self.page_id(session, medium);
+        let plain = serde_json::to_vec(kept).map_err(|error| Error::Internal(error.to_string()))?;
+        let sealed = self.validation.keys.newest().seal(&id, &plain)?;
+        let page = NewUia {
+            id,
+            sealed: Some(sealed),
+            expires_at: self.validation.clock.now() + LIFE,
+        };
+        Ok(self.validation.store.remember_uia(page).await?)
+    }
+}

@@ -1,0 +1,224 @@
+//! A stage of `account/password` on a page of ours, for clients that do not know it.
+
+use axum::{
+    extract::{FromRequestParts, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, request::Parts},
+    response::Response,
+};
+
+use super::link::is_from_elsewhere;
+use crate::{
+    account::{fallback::Step, uia::UiaSession},
+    error::{Dialect, Error, Result},
+    http::{
+        App,
+        extract::ClientSource,
+        form::Form,
+        pages::{
+            self,
+            fallback::{Fallback, Message, View},
+        },
+        respond,
+    },
+    phone,
+    source::Source,
+    threepid::{Medium, Threepid},
+};
+
+/// Stands for the country of a number that begins with `+`, which names its own.
+const ANY_COUNTRY: &str = "GB";
+
+/// What stands in a page's query.
+pub(crate) struct Asked {
+    session: Option<String>,
+    /// Whether another message is wanted.
+    again: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let pairs = query.map(|Query(pairs)| pairs).unwrap_or_default();
+        let value = |name: &str| {
+            let found = pairs.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.clone())
+        };
+        Ok(Self {
+            session: value("session"),
+            again: value("again").is_some(),
+        })
+    }
+}
+
+/// `GET /_matrix/client/v3/auth/m.login.email.identity/fallback/web` (Client-Server API, "Fallback"): the page as far as
+/// it has come. Changes nothing.
+pub(crate) async fn show_email(app: State<App>, asked: Asked) -> Result<Response> {
+    show(&app, Medium::Email, &asked).await
+}
+
+/// `GET /_matrix/client/v3/auth/m.login.msisdn/fallback/web` (Client-Server API, "Fallback"): the same for phone numbers.
+pub(crate) async fn show_msisdn(app: State<App>, asked: Asked) -> Result<Response> {
+    show(&app, Medium::Msisdn, &asked).await
+}
+
+/// `POST /_matrix/client/v3/auth/m.login.email.identity/fallback/web` (Client-Server API, "Fallback"): its forms. They ask
+/// for a message, show its code, or say that its link was opened.
+pub(crate) async fn post_email(
+    app: State<App>,
+    asked: Asked,
+    source: ClientSource,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response> {
+    post(&app, Medium::Email, &asked, source, (&headers, &form)).await
+}
+
+/// `POST /_matrix/client/v3/auth/m.login.msisdn/fallback/web` (Client-Server API, "Fallback"): the same for phone numbers.
+pub(crate) async fn post_msisdn(
+    app: State<App>,
+    asked: Asked,
+    source: ClientSource,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response> {
+    post(&app, Medium::Msisdn, &asked, source, (&headers, &form)).await
+}
+
+async fn show(app: &App, medium: Medium, asked: &Asked) -> Result<Response> {
+    match session(app, medium, asked)? {
+        Ok(session) => page(app, medium, &session, asked.again, None).await,
+        Err(gone) => Ok(gone),
+    }
+}
+
+async fn post(
+    app: &App,
+    medium: Medium,
+    asked: &Asked,
+    source: ClientSource,
+    (headers, form): (&HeaderMap, &Form),
+) -> Result<Response> {
+    if is_from_elsewhere(headers, &app.validation) {
+        return Err(Error::CrossSite);
+    }
+    let session = match session(app, medium, asked)? {
+        Ok(session) => session,
+        Err(gone) => return Ok(gone),
+    };
+    match act(app, medium, &session, form, source.0).await {
+        Ok(()) => Ok(pages::see_other(here(&session))),
+        Err(error) => {
+            let (status, _) = error.wire(Dialect::Page);
+            respond::log_cause(&error, status);
+            let is_address = form.value("step") == Some("address");
+            page(app, medium, &session, is_address, Some(&error)).await
+        }
+    }
+}
+
+/// Does what a form asks for.
+async fn act(
+    app: &App,
+    medium: Medium,
+    session: &UiaSession,
+    form: &Form,
+    source: Source,
+) -> Result<()> {
+    match form.value("step") {
+        Some("address") => app.account.ask(session, typed(medium, form)?, source).await,
+        Some("code") => {
+            let code = form.value("code").unwrap_or_default();
+            app.account.show_code(session, medium, code, source).await
+        }
+        Some("opened") => match app.account.step(session, medium).await? {
+            Step::Message(_) => Err(Error::SessionNotValidated),
+            Step::Address | Step::Done => Ok(()),
+        },
+        _ => Err(Error::invalid("The form is not one of this page.")),
+    }
+}
+
+/// The address that was typed.
+fn typed(medium: Medium, form: &Form) -> Result<Threepid> {
+    let field = |name| form.value(name).unwrap_or_default().trim();
+    match medium {
+        Medium::Email => Threepid::email(field("email")),
+        Medium::Msisdn => {
+            let number = field("phone_number");
+            let country = match field("country") {
+                "" if number.starts_with('+') => ANY_COUNTRY.to_owned(),
+                country => country.to_ascii_uppercase(),
+            };
+            Threepid::msisdn(&country, number)
+        }
+    }
+}
+
+/// The session that the query names; or the page that says that there is none.
+fn session(app: &App, medium: Medium, asked: &Asked) -> Result<Result<UiaSession, Response>> {
+    app.account.check_password_change()?;
+    if !app.account.opens_resets(medium) {
+        return Err(Error::MediumNotSupported);
+    }
+    let named = asked.session.as_deref();
+    let session = named.and_then(|text| app.account.read_session(text));
+    Ok(session.ok_or_else(|| {
+        let gone = Fallback {
+            medium,
+            view: View::Gone,
+            error: None,
+        };
+        let mut gone = pages::fallback::fallback(&app.name, &gone);
+        if named.is_none() {
+            *gone.status_mut() = StatusCode::BAD_REQUEST;
+        }
+        gone
+    }))
+}
+
+async fn page(
+    app: &App,
+    medium: Medium,
+    session: &UiaSession,
+    again: bool,
+    error: Option<&Error>,
+) -> Result<Response> {
+    let step = app.account.step(session, medium).await?;
+    let view = match step {
+        Step::Done => View::Done,
+        Step::Address => View::Address,
+        Step::Message(_) if again => View::Address,
+        Step::Message(to) => {
+            let contents = app.validation.settings.of(medium).contents;
+            View::Message(Message {
+                to: readable(&to),
+                has_link: contents.has_link() && medium == Medium::Email,
+                has_code: contents.has_code(),
+                session: session.as_str(),
+            })
+        }
+    };
+    // What is done needs no word about a form that failed.
+    let error = error.filter(|_| !matches!(view, View::Done));
+    let about = Fallback {
+        medium,
+        view,
+        error,
+    };
+    Ok(pages::fallback::fallback(&app.name, &about))
+}
+
+fn readable(to: &Threepid) -> String {
+    match to.medium() {
+        Medium::Email => to.address().to_owned(),
+        Medium::Msisdn => phone::facts(to.address()).international,
+    }
+}
+
+/// The page itself, whatever stands before its path.
+fn here(session: &UiaSession) -> HeaderValue {
+    HeaderValue::try_from(format!("web?session={}", session.as_str()))
+        .expect("a session is URL-safe characters")
+}
