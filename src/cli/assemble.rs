@@ -106,6 +106,9 @@ pub(super) fn service(
     if let Some(delegate) = config.delegate.settings()? {
         builder = builder.delegate(delegate);
     }
+    if let Some(token) = config.api_token()? {
+        builder = builder.api_token(token);
+    }
     with_couriers(builder, config)?.build()
 }
 

@@ -67,7 +67,8 @@ pub(super) fn homeserver(config: &Config) -> String {
             "Which account has which address is kept here; the homeserver at {url} knows the accounts."
         ),
         HomeserverKind::None => {
-            "There is no homeserver: addresses are proved, and no account has one.".to_owned()
+            "No homeserver is asked who has which address: addresses are proved, and no password is reset."
+                .to_owned()
         }
     }
 }

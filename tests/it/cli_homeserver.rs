@@ -1,7 +1,8 @@
 //! The program beside a homeserver, and as the delegate of one.
 
-use std::{fs, process::Child};
+use std::{fs, process::Child, time::Duration};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
@@ -102,7 +103,7 @@ fn check_says_who_may_call_and_not_by_which_secret() {
     let [none, public] = [none, public].map(|text| String::from_utf8_lossy(&text).into_owned());
 
     assert!(
-        none.contains("ok      homeserver: There is no homeserver"),
+        none.contains("ok      homeserver: No homeserver is asked"),
         "{none}"
     );
     let served = "ok      delegate: 1 prefix, served at 127.0.0.1:8091\n";
@@ -110,6 +111,28 @@ fn check_says_who_may_call_and_not_by_which_secret() {
     let served = "ok      delegate: 1 prefix, served at 127.0.0.1:8091, 127.0.0.1:8090\n";
     assert!(public.contains(served), "{public}");
     assert!(!format!("{none}{public}").contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_homeserver_s_routes_are_there_if_it_has_a_token() {
+    let mut statuses = Vec::new();
+    for file in [format!("[server]\napi_token = '{SECRET}'"), String::new()] {
+        let (child, text) = serve(&with(&file));
+        let internal = text.lines().nth(1).expect("it says where");
+        let (_, address) = internal.rsplit_once(' ').expect("it says where");
+        let address = address.trim_end_matches('.');
+        let url = format!("http://{address}/_threepid/homeserver/v1/owner");
+        let asked = json!({ "medium": "email", "address": "alice@example.org" });
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.timeout(Duration::from_secs(30)).build();
+        let request = client.expect("a client").post(url).bearer_auth(SECRET);
+
+        let answer = request.body(asked.to_string()).send().await;
+
+        statuses.push(answer.expect("it answers").status().as_u16());
+        stopped(child);
+    }
+    assert_eq!(statuses, [200, 404]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
