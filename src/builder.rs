@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use axum::Router;
 use url::Url;
 
 use crate::{
@@ -11,11 +10,10 @@ use crate::{
     courier::{Courier, capture::Capture},
     error::Result,
     homeserver::{Accounts, Directory, local::LocalDirectory, none::NoHomeserver},
-    http::{self, App, delegate::Settings as Delegate, peer::TrustedProxies},
+    http::{App, delegate::Settings as Delegate, peer::TrustedProxies},
     identity_client::IdentityClient,
     keys::Keyring,
     limits::{self, Limiter},
-    loopback::is_loopback_url,
     next_link::NextLinkPolicy,
     outbound::Outbound,
     outbox::{Deliveries, Letterhead, Shared},
@@ -394,40 +392,5 @@ impl Threepid {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.app.validation.clock.now()
-    }
-
-    /// The endpoints that prove email addresses, for a host to merge into its own router: `requestToken` for the three
-    /// purposes, `submitToken`, and the page of the mailed link. The host serves it with
-    /// `into_make_service_with_connect_info::<SocketAddr>()`, or puts a [`http::peer::Peer`] into each request's
-    /// extensions; else all requests count as one source.
-    pub fn email_router(&self) -> Router {
-        http::email(&self.app)
-    }
-
-    /// The same for phone numbers; both may be merged into one router.
-    pub fn msisdn_router(&self) -> Router {
-        http::msisdn(&self.app)
-    }
-
-    /// The endpoint that sets a password, and the pages that do its stages; see [`Builder::accounts`]. It may be merged
-    /// into one router with the others.
-    pub fn password_router(&self) -> Router {
-        http::password(&self.app)
-    }
-
-    /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`].
-    pub fn mailbox_router(&self) -> Router {
-        http::mailbox(&self.app)
-    }
-
-    /// All that is served to the public. The mailbox page is on it only while the public URL is this machine's own.
-    pub fn router(&self) -> Router {
-        let is_for_this_machine = is_loopback_url(&self.app.validation.settings.public_url);
-        http::public(&self.app, self.app.mailbox.is_some() && is_for_this_machine)
-    }
-
-    /// What is served on the internal listener alone.
-    pub fn internal_router(&self) -> Router {
-        http::internal(&self.app)
     }
 }

@@ -2,9 +2,44 @@
 
 use axum::Router;
 
-use crate::{Threepid, error::Result, http, id_server::Unbound};
+use crate::{Threepid, error::Result, http, id_server::Unbound, loopback::is_loopback_url};
 
 impl Threepid {
+    /// The endpoints that prove email addresses, for a host to merge into its own router: `requestToken` for the three
+    /// purposes, `submitToken`, and the page of the mailed link. The host serves it with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`, or puts a [`http::peer::Peer`] into each request's
+    /// extensions; else all requests count as one source.
+    pub fn email_router(&self) -> Router {
+        http::email(&self.app)
+    }
+
+    /// The same for phone numbers; both may be merged into one router.
+    pub fn msisdn_router(&self) -> Router {
+        http::msisdn(&self.app)
+    }
+
+    /// The endpoint that sets a password, and the pages that do its stages; see [`Builder::accounts`](crate::Builder::accounts). It may be merged
+    /// into one router with the others.
+    pub fn password_router(&self) -> Router {
+        http::password(&self.app)
+    }
+
+    /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).
+    pub fn mailbox_router(&self) -> Router {
+        http::mailbox(&self.app)
+    }
+
+    /// All that is served to the public. The mailbox page is on it only while the public URL is this machine's own.
+    pub fn router(&self) -> Router {
+        let is_for_this_machine = is_loopback_url(&self.app.validation.settings.public_url);
+        http::public(&self.app, self.app.mailbox.is_some() && is_for_this_machine)
+    }
+
+    /// What is served on the internal listener alone.
+    pub fn internal_router(&self) -> Router {
+        http::internal(&self.app)
+    }
+
     /// The endpoints for the addresses of an account, for a host to merge into its own router: list, add, delete, bind and
     /// unbind. They ask [`Accounts`](crate::homeserver::Accounts) whose token a request has.
     pub fn contacts_router(&self) -> Router {

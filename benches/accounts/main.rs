@@ -13,7 +13,6 @@ use std::path::Path;
 #[path = "../validation/figure.rs"]
 mod figure;
 #[path = "../validation/fill.rs"]
-#[expect(dead_code, reason = "the other benchmark makes more by chance")]
 mod fill;
 mod homeserver;
 #[path = "../validation/load.rs"]
@@ -21,7 +20,6 @@ mod load;
 mod measure;
 mod report;
 #[path = "../validation/server.rs"]
-#[expect(dead_code, reason = "the other benchmark looks at the start too")]
 mod server;
 #[path = "../validation/sessions.rs"]
 mod sessions;
