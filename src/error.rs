@@ -199,7 +199,6 @@ impl Error {
             Self::UserLocked => (StatusCode::UNAUTHORIZED, "M_USER_LOCKED"),
             Self::UserSuspended => (StatusCode::FORBIDDEN, "M_USER_SUSPENDED"),
             Self::GuestForbidden => (StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN"),
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::ThreepidAuthFailed(_) => (StatusCode::BAD_REQUEST, "M_THREEPID_AUTH_FAILED"),
             Self::ThreepidAuthForbidden(_) => (StatusCode::FORBIDDEN, "M_THREEPID_AUTH_FAILED"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD"),
@@ -225,7 +224,7 @@ impl Error {
             Self::ProofSpent => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
             Self::NoClaim => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::ProofHeld => (StatusCode::CONFLICT, "M_UNKNOWN"),
-            Self::CrossSite => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            Self::CrossSite | Self::Forbidden(_) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
         }
