@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{AccountRules, LEASE};
+use super::{AccountRules, LEASE, to_the_end};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -177,7 +177,7 @@ impl AccountRules {
     /// a repetition of the request waits for it.
     async fn add_once(self: &Arc<Self>, addition: Addition) -> Result<()> {
         let this = Arc::clone(self);
-        let added = tokio::spawn(async move {
+        to_the_end(async move {
             let digest = this.digest_of(&addition);
             let op_id = format!("add {}", URL_SAFE_NO_PAD.encode(digest));
             let _turn = this.turns.wait(&op_id).await;
@@ -194,22 +194,20 @@ impl AccountRules {
                 Claim::DoneBefore => Ok(()),
                 Claim::Yours(proof) => {
                     let user_id = addition.requester.user_id;
-                    let give = Arc::clone(&this).give(user_id, proof, op_id.clone());
-                    this.settle(op_id, give).await
+                    let give = this.give(&user_id, &proof, &op_id);
+                    this.settle(&op_id, give).await
                 }
             }
-        });
-        added
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal("an addition panicked".to_owned())))
+        })
+        .await
     }
 
     /// What stands between claim and take, and the take.
-    async fn give(self: Arc<Self>, user_id: String, proof: Proof, op_id: String) -> Result<()> {
-        self.give_address(&user_id, &proof.threepid, Some(proof.validated_at))
+    async fn give(&self, user_id: &str, proof: &Proof, op_id: &str) -> Result<()> {
+        self.give_address(user_id, &proof.threepid, Some(proof.validated_at))
             .await?;
         // A claim that is gone was continued, and ended, by the same operation elsewhere.
-        self.validation.take(&op_id).await?;
+        self.validation.take(op_id).await?;
         Ok(())
     }
 
@@ -238,18 +236,22 @@ impl AccountRules {
     /// # Errors
     /// [`Error::UserSuspended`], [`Error::InvalidAddress`]; what the homeserver and the identity servers say. Then the
     /// account has the address still.
-    pub(crate) async fn delete(&self, removal: &Removal) -> Result<Unbound> {
-        let named = self.named(removal).await?;
-        let unbound = self.unbind_named(removal, &named).await?;
-        if let Some(listed) = &named.listed {
-            let directory = &self.validation.directory;
-            let user_id = &removal.requester.user_id;
-            let is_gone = directory.unbind(user_id, &named.threepid).await?;
-            if !is_gone && *listed != named.threepid {
-                directory.unbind(user_id, listed).await?;
+    pub(crate) async fn delete(self: &Arc<Self>, removal: Removal) -> Result<Unbound> {
+        let this = Arc::clone(self);
+        to_the_end(async move {
+            let named = this.named(&removal).await?;
+            let unbound = this.unbind_named(&removal, &named).await?;
+            if let Some(listed) = &named.listed {
+                let directory = &this.validation.directory;
+                let user_id = &removal.requester.user_id;
+                let is_gone = directory.unbind(user_id, &named.threepid).await?;
+                if !is_gone && *listed != named.threepid {
+                    directory.unbind(user_id, listed).await?;
+                }
             }
-        }
-        Ok(unbound)
+            Ok(unbound)
+        })
+        .await
     }
 
     /// Makes identity servers forget an address of the account that asks, which it keeps.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountRules,
     addresses::{Named, Removal},
+    to_the_end,
 };
 use crate::{
     error::{Error, Result},
@@ -59,7 +60,7 @@ impl AccountRules {
         session: SessionThere,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        let bound = tokio::spawn(async move {
+        to_the_end(async move {
             let at = At {
                 server: &session.server,
                 access_token: &session.access_token,
@@ -68,10 +69,8 @@ impl AccountRules {
             let identity = &this.validation.identity;
             let threepid = identity.bind(at, session.pair(), user_id).await?;
             this.remember(user_id, threepid, &session).await
-        });
-        bound
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal("a binding panicked".to_owned())))
+        })
+        .await
     }
 
     async fn remember(

@@ -101,25 +101,19 @@ impl AccountRules {
         key.mac(Label::Request, &framed)
     }
 
-    /// Does what stands between claim and take, `act`, whose last step is to take the proof. It runs on even if the
-    /// client goes away. If it fails, the proof is given back when the homeserver has certainly done nothing; else the
-    /// same operation may continue at once, and no other.
+    /// Does what stands between claim and take, `act`, whose last step is to take the proof. If it fails, the proof is
+    /// given back when the homeserver has certainly done nothing; else the same operation may continue at once, and no
+    /// other.
     async fn settle(
-        self: &Arc<Self>,
-        op_id: String,
-        act: impl Future<Output = Result<()>> + Send + 'static,
+        &self,
+        op_id: &str,
+        act: impl Future<Output = Result<()>> + Send,
     ) -> Result<()> {
-        let this = Arc::clone(self);
-        let settled = tokio::spawn(async move {
-            let done = act.await;
-            if let Err(error) = &done {
-                this.give_back(&op_id, error).await;
-            }
-            done
-        });
-        settled
-            .await
-            .unwrap_or_else(|_| Err(Error::Internal("an operation panicked".to_owned())))
+        let done = act.await;
+        if let Err(error) = &done {
+            self.give_back(op_id, error).await;
+        }
+        done
     }
 
     async fn give_back(&self, op_id: &str, error: &Error) {
@@ -133,4 +127,12 @@ impl AccountRules {
             tracing::warn!(%error, "a claim could not be given back; its lease runs out by itself");
         }
     }
+}
+
+/// Does all of it, even if the client goes away in the middle: what has begun at another server is not left half done.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|_| Err(Error::Internal("an operation panicked".to_owned())))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AccountRules, LEASE};
+use super::{AccountRules, LEASE, to_the_end};
 use crate::{
     error::{Error, Result},
     password::NewPassword,
@@ -110,13 +110,20 @@ impl AccountRules {
             (Err(error), _) if !is_not_yet(&error) => return Err(error),
             _ => return Ok(Reset::NotYet),
         };
+        let (this, stage) = (Arc::clone(self), stage.clone());
+        to_the_end(async move { this.reset_once(&stage, &wanted, source).await }).await
+    }
+
+    /// Claims the proof, sets the password, and takes the proof. A repetition of the request waits for it.
+    async fn reset_once(&self, stage: &Stage, wanted: &Wanted, source: Source) -> Result<Reset> {
+        let (sid, secret) = (&stage.sid, &stage.client_secret);
         let op_id = format!("password {sid}");
-        let turn = self.turns.wait(&op_id).await;
+        let _turn = self.turns.wait(&op_id).await;
         let claim = ClaimRequest {
             purpose: Purpose::Password,
             user_id: None,
             op_id: op_id.clone(),
-            digest: self.request_digest(stage.medium, &wanted),
+            digest: self.request_digest(stage.medium, wanted),
             lease: LEASE,
         };
         let proof = match self.validation.claim(sid, secret, claim).await {
@@ -126,17 +133,13 @@ impl AccountRules {
             Err(error) => return Err(error),
         };
         let claimant = Claimant {
-            op_id: op_id.clone(),
+            op_id,
             user_id: proof.user_id,
             threepid: proof.threepid,
             source,
         };
-        let this = Arc::clone(self);
-        let act = async move {
-            let _turn = turn;
-            this.set_password(claimant, &wanted).await
-        };
-        self.settle(op_id, act).await?;
+        let act = self.set_password(&claimant, wanted);
+        self.settle(&claimant.op_id, act).await?;
         Ok(Reset::Done)
     }
 
@@ -160,9 +163,19 @@ impl AccountRules {
         source: Source,
     ) -> Result<Finished> {
         self.check_wanted(&wanted).await?;
-        let sid = view.session.sid;
+        let (this, sid) = (Arc::clone(self), view.session.sid);
+        to_the_end(async move { this.finish_once(sid, &wanted, source).await }).await
+    }
+
+    /// Claims the session for its page, sets the password, and takes it.
+    async fn finish_once(
+        &self,
+        sid: SessionId,
+        wanted: &Wanted,
+        source: Source,
+    ) -> Result<Finished> {
         let op_id = format!("page {sid}");
-        let turn = self.turns.wait(&op_id).await;
+        let _turn = self.turns.wait(&op_id).await;
         let session = match self.claim_by_page(sid, &op_id).await? {
             Claimed::Yes(session) => session,
             Claimed::Taken { .. } => return Ok(Finished::Before),
@@ -173,17 +186,13 @@ impl AccountRules {
             Claimed::No(_) => return Err(Error::SessionExpired),
         };
         let claimant = Claimant {
-            op_id: op_id.clone(),
+            op_id,
             user_id: session.user_id,
             threepid: session.threepid,
             source,
         };
-        let this = Arc::clone(self);
-        let act = async move {
-            let _turn = turn;
-            this.set_password(claimant, &wanted).await
-        };
-        self.settle(op_id, act).await?;
+        let act = self.set_password(&claimant, wanted);
+        self.settle(&claimant.op_id, act).await?;
         Ok(Finished::Now)
     }
 
@@ -215,8 +224,8 @@ impl AccountRules {
     }
 
     /// What stands between claim and take.
-    async fn set_password(&self, claimant: Claimant, wanted: &Wanted) -> Result<()> {
-        let set = self.set_for_owner(&claimant, wanted).await;
+    async fn set_password(&self, claimant: &Claimant, wanted: &Wanted) -> Result<()> {
+        let set = self.set_for_owner(claimant, wanted).await;
         if let Err(Error::AccountGone) = set {
             let now = self.validation.clock.now();
             self.validation.store.end(&claimant.op_id, now).await?;

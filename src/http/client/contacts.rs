@@ -133,7 +133,7 @@ pub(crate) async fn delete(
 ) -> Result<Json<Value>> {
     let requester = changer(&app, token.as_ref(), &origin).await?;
     let removal = removal(requester, origin, &body?.0)?;
-    let unbound = app.account.delete(&removal).await?;
+    let unbound = app.account.delete(removal).await?;
     Ok(Json(json!({ "id_server_unbind_result": unbound.as_str() })))
 }
 
