@@ -61,6 +61,7 @@ fn beside_a_homeserver_all_addresses_and_passwords_are_threepid_s() {
 
             let told = format!("{:?} {path}: {answer:?} {preflight:?}", site.proxy);
             assert!(answer.is_threepid_s(), "{told}");
+            assert_ne!(answer.json()["errcode"], "M_UNRECOGNIZED", "{told}");
             assert!(!preflight.body.contains("homeserver"), "{told}");
         }
     }
