@@ -12,6 +12,7 @@ mod accounts;
 mod aiosmtpd;
 mod beside;
 mod browser;
+mod browser_reset;
 mod crash;
 mod crash_sms;
 mod curl;
