@@ -335,3 +335,41 @@ async fn the_mailbox_page_shows_what_was_sent_and_can_be_emptied() {
         json!([])
     );
 }
+
+#[tokio::test]
+async fn a_host_may_mount_any_groups_in_one_router() {
+    let app = TestApp::new();
+    let threepid = &app.threepid;
+    let groups = [
+        (threepid.email_router(), REGISTER),
+        (threepid.msisdn_router(), REGISTER_PHONE),
+        (
+            threepid.contacts_router(),
+            "/_matrix/client/v3/account/3pid/add",
+        ),
+        (
+            threepid.password_router(),
+            "/_matrix/client/v3/account/password",
+        ),
+    ];
+    for chosen in 0..1_usize << groups.len() {
+        let is_chosen = |number: usize| chosen >> number & 1 == 1;
+        let mut host = axum::Router::new();
+        for (number, (group, _)) in groups.iter().enumerate() {
+            if is_chosen(number) {
+                // Panics on a path that two groups have.
+                host = host.merge(group.clone());
+            }
+        }
+        for (number, (_, path)) in groups.iter().enumerate() {
+            let request = axum::http::Request::post(*path).body("{}".into()).unwrap();
+            let answer = send(&host, "127.0.0.1:4711", request).await;
+            assert_eq!(
+                answer.status != 404,
+                is_chosen(number),
+                "{path}: {}",
+                answer.text
+            );
+        }
+    }
+}
