@@ -2,7 +2,7 @@
 
 use crate::{
     Plan,
-    figure::{Figure, machine, met},
+    figure::{Figure, met},
     measure::{Figures, Kind},
 };
 
@@ -11,13 +11,11 @@ const POLL_CPU_US: f64 = 200.0;
 const CHANGE_CPU_US: f64 = 2000.0;
 
 /// Prints everything.
-pub(crate) fn print(plan: &Plan, figures: &Figures) {
+pub(crate) fn print(plan: &Plan, machine: &str, figures: &Figures) {
     println!("`{}`\n", plan.command);
     println!(
-        "{}, threepid on one of them, loader and homeserver on the others; {} stored sessions; median of {} runs.\n",
-        machine(),
-        plan.stored,
-        plan.runs
+        "{machine}, threepid on one of them, loader and homeserver on the others; {} stored sessions; median of {} runs.\n",
+        plan.stored, plan.runs
     );
     println!(
         "| Request | Connections | Requests/s | p50 ms | p99 ms | CPU µs each | Calls to the homeserver each |"
