@@ -36,6 +36,7 @@ pub mod key_file;
 mod keys;
 pub mod limits;
 mod loopback;
+mod matrix_error;
 mod messages;
 pub mod next_link;
 pub mod outbound;

@@ -1,6 +1,6 @@
 //! What identity servers answer: sorted into what was asked for, a Matrix error, and nonsense.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use http::StatusCode;
 use serde_json::Value;
@@ -8,18 +8,13 @@ use serde_json::Value;
 use crate::{
     error::Error,
     id_server::IdServer,
+    matrix_error::MatrixError,
     outbound::Reply,
     threepid::{Medium, Threepid},
 };
 
-/// The longest `errcode` that is passed on.
-const LONGEST_ERRCODE: usize = 255;
-/// How much of an `error` is passed on, in characters.
-const LONGEST_ERROR: usize = 1000;
 /// What is told for a server that says nothing.
 const NO_WORDS: &str = "The identity server refuses this.";
-/// The longest that anybody is told to wait.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// What was asked of whom: the beginning of every cause.
 #[derive(Clone, Copy)]
@@ -42,7 +37,7 @@ pub(super) enum Answer {
     /// 200 with JSON that is no error.
     Good(Value),
     /// A Matrix error, with its status; old servers put some into a 200.
-    Refused(StatusCode, MatrixError),
+    Refused(StatusCode, Refusal),
     /// An `errcode` that breaks its grammar.
     Garbled(StatusCode),
     /// Neither success nor error, with what it is.
@@ -57,10 +52,9 @@ impl From<Reply> for Answer {
             return Self::Nonsense(status, "something else than JSON");
         };
         match body.get("errcode") {
-            Some(Value::String(errcode)) if is_errcode(errcode) => {
-                Self::Refused(status, MatrixError::read(errcode, &body))
-            }
-            Some(_) => Self::Garbled(status),
+            Some(_) => Refusal::read(&body).map_or(Self::Garbled(status), |refusal| {
+                Self::Refused(status, refusal)
+            }),
             None if status == StatusCode::OK => Self::Good(body),
             None => Self::Nonsense(status, "no errcode"),
         }
@@ -81,7 +75,7 @@ impl Answer {
                 Err(refused.relay(status))
             }
             Self::Refused(status, refused) => {
-                let code = refused.errcode;
+                let code = refused.error.errcode;
                 Err(asked.nonsense(format_args!("{} {code}", status.as_u16())))
             }
             Self::Garbled(status) => Err(asked.nonsense(format_args!(
@@ -95,38 +89,29 @@ impl Answer {
     }
 }
 
-/// A Matrix error, of which only what is safe to pass on is left.
+/// A Matrix error of an identity server.
 #[derive(Debug, PartialEq)]
-pub(super) struct MatrixError {
-    errcode: String,
-    error: String,
-    retry_after: Option<Duration>,
+pub(super) struct Refusal {
+    error: MatrixError,
     /// Whether it also says `"success": false`, as Sydent does.
     pub(super) denies_success: bool,
 }
 
-impl MatrixError {
-    fn read(errcode: &str, body: &Value) -> Self {
-        Self {
-            errcode: errcode.to_owned(),
-            error: match body["error"].as_str() {
-                Some(error) if !error.is_empty() => on_one_line(error),
-                _ => NO_WORDS.to_owned(),
-            },
-            retry_after: body["retry_after_ms"]
-                .as_u64()
-                .map(|ms| Duration::from_millis(ms).min(LONGEST_WAIT)),
+impl Refusal {
+    fn read(body: &Value) -> Option<Self> {
+        Some(Self {
+            error: MatrixError::read(body, NO_WORDS)?,
             denies_success: body["success"] == Value::Bool(false),
-        }
+        })
     }
 
     /// The error to pass on; one that did not come with a 4xx gets 400.
     pub(super) fn relay(self, status: StatusCode) -> Error {
-        let errcode = match self.errcode.as_str() {
+        let errcode = match self.error.errcode.as_str() {
             // It is the token for the identity server that is wrong. Under these names a client would take it for its
             // session at the homeserver, and log out.
             "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" => "M_UNAUTHORIZED".to_owned(),
-            _ => self.errcode,
+            _ => self.error.errcode,
         };
         Error::Relayed {
             status: if status.is_client_error() {
@@ -135,25 +120,10 @@ impl MatrixError {
                 StatusCode::BAD_REQUEST
             },
             errcode,
-            error: self.error,
-            retry_after: self.retry_after,
+            error: self.error.error,
+            retry_after: self.error.retry_after,
         }
     }
-}
-
-fn is_errcode(text: &str) -> bool {
-    (1..=LONGEST_ERRCODE).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
-}
-
-fn on_one_line(text: &str) -> String {
-    let breaks = |letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter);
-    text.chars()
-        .take(LONGEST_ERROR)
-        .map(|letter| if breaks(letter) { ' ' } else { letter })
-        .collect()
 }
 
 /// The `medium` and `address` that an answer names, in canonical form; `None` if it names none.
@@ -167,6 +137,8 @@ pub(super) fn threepid(body: &Value) -> Option<Threepid> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn sort(status: u16, body: &str) -> Result<Value, Error> {

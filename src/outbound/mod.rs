@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Host;
 
-use crate::{id_server::IdServer, secret::AccessToken};
+use crate::{id_server::IdServer, matrix_error::on_one_line, secret::AccessToken};
 
 pub use resolve::Resolve;
 
@@ -272,7 +272,7 @@ fn failure(server: &IdServer, why: reqwest::Error) -> CallError {
     // The URL has the query, and that has secrets.
     let why = why.without_url();
     if let Some(sentence) = resolve::refusal(&why) {
-        return CallError::Failed(on_one_line(&sentence));
+        return CallError::Failed(on_one_line(&sentence, LONGEST_CAUSE));
     }
     if why.is_timeout() {
         return CallError::TimedOut(format!("{server} did not answer in time"));
@@ -286,17 +286,12 @@ fn failure(server: &IdServer, why: reqwest::Error) -> CallError {
 }
 
 /// What lies at the bottom of an error.
-fn innermost(why: &reqwest::Error) -> String {
+pub(crate) fn innermost(why: &reqwest::Error) -> String {
     let mut text = why.to_string();
     let mut source = why.source();
     while let Some(inner) = source {
         text = inner.to_string();
         source = inner.source();
     }
-    on_one_line(&text)
-}
-
-fn on_one_line(text: &str) -> String {
-    let unbroken = |letter: char| if letter.is_control() { ' ' } else { letter };
-    text.chars().take(LONGEST_CAUSE).map(unbroken).collect()
+    on_one_line(&text, LONGEST_CAUSE)
 }

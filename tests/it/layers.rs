@@ -42,9 +42,9 @@ fn group(path: &str) -> &'static str {
     );
     match (module, inner) {
         (
-            "clock" | "error" | "id_server" | "keys" | "loopback" | "next_link" | "phone"
-            | "password" | "proof" | "rate" | "secret" | "session" | "source" | "threepid"
-            | "turns" | "user_id" | "Error",
+            "clock" | "error" | "id_server" | "keys" | "loopback" | "matrix_error" | "next_link"
+            | "phone" | "password" | "proof" | "rate" | "secret" | "session" | "source"
+            | "threepid" | "turns" | "user_id" | "Error",
             _,
         ) => "words",
         ("courier", "capture") => "capture",

@@ -362,7 +362,7 @@ async fn a_host_may_mount_any_groups_in_one_router() {
             }
         }
         for (number, (_, path)) in groups.iter().enumerate() {
-            let request = axum::http::Request::post(*path).body("{}".into()).unwrap();
+            let request = Request::post(*path).body("{}".into()).unwrap();
             let answer = send(&host, "127.0.0.1:4711", request).await;
             assert_eq!(
                 answer.status != 404,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Synapse,
-    answer::{Answer, Asked, MatrixError},
+    answer::{Answer, Asked},
     client::{Call, segment},
     directory::is_user_id,
     policy,
@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     homeserver::{Accounts, Origin, PassedBack, PassedOn, Reauth, Requester},
     id_server::{IdServer, Unbound},
+    matrix_error::MatrixError,
     password::{NewPassword, PasswordPolicy},
     secret::AccessToken,
     threepid::Threepid,
@@ -196,13 +197,13 @@ impl Accounts for Synapse {
 /// What an answer to a reset means that is no success. The same token has just read the account, so that it is not the
 /// token that is refused.
 fn reset_fault(answer: &Answer) -> Error {
-    let Some(MatrixError { errcode, words, .. }) = answer.matrix_error() else {
+    let Some(MatrixError { errcode, error, .. }) = answer.matrix_error() else {
         return answer.admin_fault();
     };
     match (answer.status, errcode.as_str()) {
         (StatusCode::NOT_FOUND, "M_NOT_FOUND") => Error::AccountGone,
         (StatusCode::BAD_REQUEST, code) if code.contains("PASSWORD") => {
-            Error::WeakPassword(words.into())
+            Error::WeakPassword(error.into())
         }
         (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN, _) => Error::HomeserverFailed(format!(
             "the homeserver sets no passwords ({errcode}): its accounts live elsewhere, or its configuration turns \

@@ -5,18 +5,15 @@ use std::{fmt, time::Duration};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    matrix_error::{LONGEST_WAIT, MatrixError},
+};
 
-/// The longest `errcode` that is passed on.
-const LONGEST_ERRCODE: usize = 255;
-/// How much of an `error` is passed on, in characters.
-const LONGEST_ERROR: usize = 500;
 /// What is told for a homeserver that says nothing.
 const NO_WORDS: &str = "The homeserver refuses this.";
 /// What whoever is not told is to wait.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// The longest that anybody is told to wait.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// What was asked: the beginning of every cause.
 #[derive(Clone, Debug)]
@@ -101,7 +98,7 @@ impl Answer {
 
     /// The Matrix error in the body, if there is one.
     pub(super) fn matrix_error(&self) -> Option<MatrixError> {
-        self.object().as_ref().and_then(MatrixError::read)
+        MatrixError::read(&Value::Object(self.object()?), NO_WORDS)
     }
 
     /// Whether it is this Matrix error with this status: only then a homeserver said it, and no proxy.
@@ -165,16 +162,21 @@ impl Answer {
         };
         match (self.status, error.errcode.as_str()) {
             (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN") => Error::UnknownToken {
-                soft_logout: error.soft_logout,
+                soft_logout: self.says_soft_logout(),
             },
             (StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN") => Error::MissingToken,
             (StatusCode::UNAUTHORIZED, "M_USER_LOCKED") => Error::UserLocked,
             (StatusCode::FORBIDDEN, "M_USER_SUSPENDED") => Error::UserSuspended,
             (StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN") => Error::GuestForbidden,
-            (StatusCode::FORBIDDEN, "M_FORBIDDEN") => Error::Forbidden(error.words.into()),
+            (StatusCode::FORBIDDEN, "M_FORBIDDEN") => Error::Forbidden(error.error.into()),
             (StatusCode::FORBIDDEN, _) => self.relay(error),
             _ => self.fault(),
         }
+    }
+
+    fn says_soft_logout(&self) -> bool {
+        let told = |body: Map<String, Value>| body.get("soft_logout") == Some(&Value::Bool(true));
+        self.object().is_some_and(told)
     }
 
     /// A refusal that whoever asked is told as it is.
@@ -183,7 +185,7 @@ impl Answer {
         Error::Relayed {
             status: self.status,
             errcode: error.errcode,
-            error: error.words,
+            error: error.error,
             retry_after: is_limited.then(|| self.wait()),
         }
     }
@@ -200,45 +202,6 @@ impl Answer {
         };
         told.or_else(header).unwrap_or(SHORT_WAIT).min(LONGEST_WAIT)
     }
-}
-
-/// A Matrix error, of which only what is safe to pass on is left.
-#[derive(Debug, PartialEq)]
-pub(super) struct MatrixError {
-    pub(super) errcode: String,
-    /// On one line, shortened.
-    pub(super) words: String,
-    pub(super) soft_logout: bool,
-}
-
-impl MatrixError {
-    fn read(body: &Map<String, Value>) -> Option<Self> {
-        let errcode = body.get("errcode")?.as_str()?;
-        let error = body.get("error").and_then(Value::as_str);
-        is_errcode(errcode).then(|| Self {
-            errcode: errcode.to_owned(),
-            words: match error {
-                Some(error) if !error.is_empty() => on_one_line(error),
-                _ => NO_WORDS.to_owned(),
-            },
-            soft_logout: body.get("soft_logout") == Some(&Value::Bool(true)),
-        })
-    }
-}
-
-fn is_errcode(text: &str) -> bool {
-    (1..=LONGEST_ERRCODE).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte))
-}
-
-fn on_one_line(text: &str) -> String {
-    let breaks = |letter: char| letter.is_control() || "\u{2028}\u{2029}".contains(letter);
-    text.chars()
-        .take(LONGEST_ERROR)
-        .map(|letter| if breaks(letter) { ' ' } else { letter })
-        .collect()
 }
 
 #[cfg(test)]

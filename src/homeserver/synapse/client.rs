@@ -1,6 +1,6 @@
 //! Calls to the homeserver: straight there, bounded in time and size.
 
-use std::{error::Error as _, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use http::{HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,7 +11,7 @@ use super::answer::{Answer, Asked};
 use crate::{
     error::{Error, Result},
     homeserver::Origin,
-    outbound::roots,
+    outbound::{innermost, roots},
     secret::AccessToken,
 };
 
@@ -25,8 +25,6 @@ const MOST_IDLE: usize = 32;
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How much of a client's name for itself is passed on, in bytes.
 const LONGEST_USER_AGENT: usize = 512;
-/// The longest reason in a cause, in characters: parts of it may come from the server's certificate.
-const LONGEST_REASON: usize = 300;
 
 /// One call.
 #[derive(Clone)]
@@ -217,16 +215,4 @@ fn failure(asked: &Asked, why: reqwest::Error) -> Error {
         return asked.late();
     }
     asked.broken(&format!("nothing: {}", innermost(&why.without_url())))
-}
-
-/// What lies at the bottom of an error.
-fn innermost(why: &reqwest::Error) -> String {
-    let mut text = why.to_string();
-    let mut source = why.source();
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    let unbroken = |letter: char| if letter.is_control() { ' ' } else { letter };
-    text.chars().take(LONGEST_REASON).map(unbroken).collect()
 }
