@@ -56,6 +56,7 @@ impl Threepid {
         let background = Background {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            of_clients: self.app.account.tasks.clone(),
         };
         let freed = CancellationToken::new();
         let (this, stop, freed_now) = (self.clone(), background.stop.clone(), freed.clone());
@@ -111,14 +112,21 @@ impl Threepid {
 pub struct Background {
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What clients began, and did not wait for.
+    of_clients: TaskTracker,
 }
 
 impl Background {
     /// Begins nothing new, finishes and records what is being sent; gives up after `deadline`. Whether all finished.
     pub async fn stop(self, deadline: Duration) -> bool {
+        let finish = async {
+            self.of_clients.close();
+            self.of_clients.wait().await;
+            self.stop.cancel();
+            self.tasks.wait().await;
+        };
+        let finished = tokio::time::timeout(deadline, finish).await.is_ok();
         self.stop.cancel();
-        tokio::time::timeout(deadline, self.tasks.wait())
-            .await
-            .is_ok()
+        finished
     }
 }

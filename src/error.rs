@@ -111,7 +111,9 @@ pub enum Error {
     #[error("This operation holds no confirmation.")]
     NoClaim,
     /// The same operation is under way in another request.
-    #[error("This confirmation is being used by another request. Try again in a moment.")]
+    #[error(
+        "This confirmation is being used by another request. Try the same again in a moment, or ask for a new message."
+    )]
     ProofHeld,
     /// A form of ours was sent from another site.
     #[error("This form was not sent from this page. Open the link in the message again.")]
@@ -139,7 +141,9 @@ pub enum Error {
     HomeserverFailed(String),
     /// The homeserver did not answer in time, or broke off: it may have done what it was asked, or may do it yet. The
     /// cause is for the log alone.
-    #[error("The homeserver did not answer in time. Try again in a moment.")]
+    #[error(
+        "The homeserver did not answer as it should, or not in time. Try the same again in a moment."
+    )]
     HomeserverTimeout(String),
     /// The server can not do its work just now; the cause is for the log alone.
     #[error("The server can not do this right now. Try again in a moment.")]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use crate::{
     source::Source,
 };
 
-/// How many sources are told apart; those beyond share one bucket, so that strangers can not fill the memory.
+/// How many sources, and how many accounts, are told apart; those beyond share one bucket, so that strangers can not fill the memory.
 const MOST_SOURCES: usize = 65_536;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -61,6 +62,8 @@ pub struct Settings {
     pub per_source: Rate,
     /// `submitToken`, per source address (IPv6: per /64).
     pub per_source_submit: Rate,
+    /// Changes of an account's addresses, per account.
+    pub per_account: Rate,
     /// `requestToken`, all together.
     pub global: Rate,
     /// Messages to one mailbox; counted in the store.
@@ -78,6 +81,7 @@ impl Default for Settings {
         Self {
             per_source: Rate::new(100, HOUR),
             per_source_submit: Rate::new(300, HOUR),
+            per_account: Rate::new(300, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
             per_session: Rate::new(5, Duration::from_mins(30)),
@@ -92,6 +96,7 @@ impl Settings {
     pub const OFF: Self = Self {
         per_source: Rate::OFF,
         per_source_submit: Rate::OFF,
+        per_account: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
         per_session: Rate::OFF,
@@ -106,6 +111,7 @@ pub(crate) struct Limiter {
     settings: Settings,
     requests: Mutex<HashMap<Source, Timestamp>>,
     submissions: Mutex<HashMap<Source, Timestamp>>,
+    accounts: Mutex<HashMap<String, Timestamp>>,
     global: Mutex<Option<Timestamp>>,
 }
 
@@ -115,6 +121,7 @@ impl Limiter {
             settings,
             requests: Mutex::default(),
             submissions: Mutex::default(),
+            accounts: Mutex::default(),
             global: Mutex::default(),
         }
     }
@@ -147,13 +154,17 @@ impl Limiter {
         )
     }
 
-    /// Forgets sources whose bucket is full again.
+    /// Counts one change that an account asks for.
+    pub(crate) fn count_change(&self, user_id: &str, now: Timestamp) -> Result<()> {
+        let (rate, account) = (self.settings.per_account, user_id.to_owned());
+        count_one(rate, &self.accounts, account, String::new(), now)
+    }
+
+    /// Forgets sources and accounts whose bucket is full again.
     pub(crate) fn forget_full(&self, now: Timestamp) {
-        for buckets in [&self.requests, &self.submissions] {
-            let mut buckets = lock(buckets);
-            buckets.retain(|_, full_at| *full_at > now);
-            buckets.shrink_to(1024);
-        }
+        forget(&self.requests, now);
+        forget(&self.submissions, now);
+        forget(&self.accounts, now);
     }
 }
 
@@ -171,20 +182,37 @@ fn count_source(
     source: Source,
     now: Timestamp,
 ) -> Result<()> {
-    if rate == Rate::OFF || source == Source::Homeserver {
+    if source == Source::Homeserver {
+        return Ok(());
+    }
+    count_one(rate, buckets, source, Source::Unknown, now)
+}
+
+/// Counts one for `who`; where too many are told apart already, for `others`.
+fn count_one<K: Eq + Hash>(
+    rate: Rate,
+    buckets: &Mutex<HashMap<K, Timestamp>>,
+    who: K,
+    others: K,
+    now: Timestamp,
+) -> Result<()> {
+    if rate == Rate::OFF {
         return Ok(());
     }
     let mut buckets = lock(buckets);
-    let source = if buckets.len() < MOST_SOURCES || buckets.contains_key(&source) {
-        source
-    } else {
-        Source::Unknown
-    };
+    let is_told_apart = buckets.len() < MOST_SOURCES || buckets.contains_key(&who);
+    let who = if is_told_apart { who } else { others };
     let full_at = rate
-        .take(buckets.get(&source).copied(), now)
+        .take(buckets.get(&who).copied(), now)
         .map_err(limited)?;
-    buckets.insert(source, full_at);
+    buckets.insert(who, full_at);
     Ok(())
+}
+
+fn forget<K: Eq + Hash>(buckets: &Mutex<HashMap<K, Timestamp>>, now: Timestamp) {
+    let mut buckets = lock(buckets);
+    buckets.retain(|_, full_at| *full_at > now);
+    buckets.shrink_to(1024);
 }
 
 #[cfg(test)]
@@ -229,6 +257,19 @@ mod tests {
         assert!(limiter.count_request(source(2), Timestamp(0)).is_ok());
         assert!(limiter.count_request(source(3), Timestamp(0)).is_ok());
         assert!(limiter.count_request(source(4), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn one_account_does_not_spend_what_is_another_s() {
+        let limiter = Limiter::new(Settings {
+            per_account: Rate::new(1, MINUTE),
+            ..Settings::OFF
+        });
+        let now = Timestamp(0);
+        assert!(limiter.count_change("@a:b", now).is_ok());
+        assert!(limiter.count_change("@a:b", now).is_err());
+        assert!(limiter.count_change("@c:b", now).is_ok());
+        assert!(limiter.count_change("@a:b", now + MINUTE).is_ok());
     }
 
     #[test]

@@ -281,9 +281,13 @@ impl Session {
         user_id: Option<&str>,
         now: Timestamp,
     ) -> Result<Proof> {
-        let tied_to_another = self.purpose == Purpose::Add
-            && self.user_id.is_some()
-            && self.user_id.as_deref() != user_id;
+        // An address to add may be anybody's; a reset is never for another account than the one that had the address.
+        let is_named = match self.purpose {
+            Purpose::Register => false,
+            Purpose::Add => self.user_id.is_some(),
+            Purpose::Password => user_id.is_some(),
+        };
+        let tied_to_another = is_named && self.user_id.as_deref() != user_id;
         if !self.purpose.serves(wanted) || tied_to_another {
             return Err(Error::NoValidSession);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{AccountRules, LEASE, to_the_end};
+use super::{AccountRules, LEASE};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -177,7 +177,7 @@ impl AccountRules {
     /// a repetition of the request waits for it.
     async fn add_once(self: &Arc<Self>, addition: Addition) -> Result<()> {
         let this = Arc::clone(self);
-        to_the_end(async move {
+        self.to_the_end(async move {
             let digest = this.digest_of(&addition);
             let op_id = format!("add {}", URL_SAFE_NO_PAD.encode(digest));
             let _turn = this.turns.wait(&op_id).await;
@@ -230,28 +230,40 @@ impl AccountRules {
         }
     }
 
-    /// Takes an address from the account that asks, once identity servers have forgotten it. An address that is not the
+    /// Takes an address from the account that asks, and makes identity servers forget it. An address that is not the
     /// account's is answered as one that is bound nowhere.
     ///
+    /// Whoever names a server wants to know what it says: unless it has forgotten the address, or does not do such a thing,
+    /// nothing is deleted. A server that is only remembered keeps nobody from deleting: it may have been chosen by someone
+    /// who had the password for a while.
+    ///
     /// # Errors
-    /// [`Error::UserSuspended`], [`Error::InvalidAddress`]; what the homeserver and the identity servers say. Then the
-    /// account has the address still.
+    /// [`Error::UserSuspended`], [`Error::InvalidAddress`]; what the homeserver says, and the identity server that was
+    /// named.
     pub(crate) async fn delete(self: &Arc<Self>, removal: Removal) -> Result<Unbound> {
         let this = Arc::clone(self);
-        to_the_end(async move {
+        self.to_the_end(async move {
             let named = this.named(&removal).await?;
-            let unbound = this.unbind_named(&removal, &named).await?;
-            if let Some(listed) = &named.listed {
-                let directory = &this.validation.directory;
-                let user_id = &removal.requester.user_id;
-                let is_gone = directory.unbind(user_id, &named.threepid).await?;
-                if !is_gone && *listed != named.threepid {
-                    directory.unbind(user_id, listed).await?;
-                }
+            if removal.id_server.is_some() {
+                let unbound = this.unbind_named(&removal, &named).await?;
+                this.take_away(&removal.requester.user_id, &named).await?;
+                return Ok(unbound);
             }
-            Ok(unbound)
+            this.take_away(&removal.requester.user_id, &named).await?;
+            this.unbind_remembered(&removal, &named).await
         })
         .await
+    }
+
+    async fn take_away(&self, user_id: &str, named: &Named) -> Result<()> {
+        if let Some(listed) = &named.listed {
+            let directory = &self.validation.directory;
+            let is_gone = directory.unbind(user_id, &named.threepid).await?;
+            if !is_gone && *listed != named.threepid {
+                directory.unbind(user_id, listed).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes identity servers forget an address of the account that asks, which it keeps.

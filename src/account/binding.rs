@@ -1,6 +1,6 @@
 //! Bindings at identity servers: made for an account, remembered, and undone (MSC1915, MSC2140, MSC2290).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountRules,
     addresses::{Named, Removal},
-    to_the_end,
 };
 use crate::{
     error::{Error, Result},
@@ -20,8 +19,10 @@ use crate::{
     threepid::{Medium, Threepid},
 };
 
-/// How many identity servers are asked side by side when an account ends.
+/// How many identity servers are asked side by side.
 const SIDE_BY_SIDE: usize = 8;
+/// How long identity servers that nobody named may take, all together.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A session at an identity server, and the account's token there.
 pub(crate) struct SessionThere {
@@ -60,7 +61,7 @@ impl AccountRules {
         session: SessionThere,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        to_the_end(async move {
+        self.to_the_end(async move {
             let at = At {
                 server: &session.server,
                 access_token: &session.access_token,
@@ -126,6 +127,30 @@ impl AccountRules {
             }
         }
         Ok(unbound.unwrap_or(Unbound::NoSupport))
+    }
+
+    /// Undoes all bindings of an address that are remembered, as far as their servers let us, and for no longer than
+    /// somebody may wait for it. What a server does not undo stays remembered.
+    pub(super) async fn unbind_remembered(
+        &self,
+        removal: &Removal,
+        named: &Named,
+    ) -> Result<Unbound> {
+        let user_id = &removal.requester.user_id;
+        let store = &self.validation.store;
+        let known = store.bindings(user_id, Some(&named.threepid)).await?;
+        let undoing: Vec<_> = known
+            .iter()
+            .map(|known| async {
+                let server = known.server.parse().map_err(|_| Error::ServerNotTrusted)?;
+                self.unbind_at(removal, &named.threepid, &server, Some(known))
+                    .await
+            })
+            .collect();
+        Ok(match side_by_side(undoing).await {
+            Some(true) if !known.is_empty() => Unbound::Success,
+            _ => Unbound::NoSupport,
+        })
     }
 
     /// Undoes one binding: by the homeserver's signature, or else by the session that made it.
@@ -203,63 +228,97 @@ impl AccountRules {
     ///
     /// # Errors
     /// [`Error::InUse`] if another account has one of them, and what the directory says.
-    pub(crate) async fn registered(&self, user_id: &str, threepids: &[Threepid]) -> Result<()> {
-        let now = self.validation.clock.now();
-        let mut given = Ok(());
-        for threepid in threepids {
-            let one = self.give_address(user_id, threepid, Some(now)).await;
-            given = given.and(one);
-        }
-        given
+    pub(crate) async fn registered(
+        self: &Arc<Self>,
+        user_id: &str,
+        threepids: &[Threepid],
+    ) -> Result<()> {
+        let (this, user_id) = (Arc::clone(self), user_id.to_owned());
+        let threepids = threepids.to_vec();
+        self.to_the_end(async move {
+            let now = this.validation.clock.now();
+            let mut given = Ok(());
+            for threepid in &threepids {
+                let one = this.give_address(&user_id, threepid, Some(now)).await;
+                given = given.and(one);
+            }
+            given
+        })
+        .await
     }
 
-    /// Follows the end of an account: its resets end, its bindings at identity servers are undone, and with `erase` its
-    /// addresses go (Client-Server API, `POST account/deactivate`; MSC4025). `Success` if nothing had to be undone.
+    /// Follows the end of an account: its resets end, with `erase` its addresses go, and its bindings at identity servers
+    /// are undone (Client-Server API, `POST account/deactivate`; MSC4025). `Success` if nothing had to be undone.
     ///
     /// # Errors
     /// Those of the store and, with `erase`, of the directory. The call may be repeated.
-    pub(crate) async fn deactivated(&self, user_id: &str, erase: bool) -> Result<Unbound> {
-        let (store, now) = (&self.validation.store, self.validation.clock.now());
-        store.end_resets(user_id, now).await?;
-        let known = store.bindings(user_id, None).await?;
-        let undoing: Vec<_> = known.iter().map(|known| self.undo(known, erase)).collect();
-        let is_undone: Vec<Result<bool>> = stream::iter(undoing)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .collect()
-            .await;
-        if erase {
-            let directory = &self.validation.directory;
-            for own in directory.list(user_id).await? {
-                if let Some(medium) = Medium::parse(&own.medium) {
-                    let threepid = Threepid::stored(medium, own.address);
-                    directory.unbind(user_id, &threepid).await?;
+    pub(crate) async fn deactivated(
+        self: &Arc<Self>,
+        user_id: &str,
+        erase: bool,
+    ) -> Result<Unbound> {
+        let (this, user_id) = (Arc::clone(self), user_id.to_owned());
+        self.to_the_end(async move {
+            let store = &this.validation.store;
+            store.end_resets(&user_id).await?;
+            if erase {
+                this.erase(&user_id).await?;
+            }
+            let known = store.bindings(&user_id, None).await?;
+            let undoing: Vec<_> = known.iter().map(|known| this.undo(known)).collect();
+            let is_undone = side_by_side(undoing).await == Some(true);
+            if erase {
+                for known in &known {
+                    this.forget(known).await?;
                 }
             }
-        }
-        let is_undone: Vec<bool> = is_undone.into_iter().collect::<Result<_>>()?;
-        Ok(if is_undone.contains(&false) {
-            Unbound::NoSupport
-        } else {
-            Unbound::Success
+            Ok(if is_undone {
+                Unbound::Success
+            } else {
+                Unbound::NoSupport
+            })
         })
+        .await
     }
 
-    /// Whether one binding of an account that has ended is undone. With `erase` nothing of it is kept in any case.
-    async fn undo(&self, known: &Binding, erase: bool) -> Result<bool> {
-        let unbound = match known.server.parse() {
-            Ok(server) => self.unbind_by_session(&server, known).await,
-            Err(_) => Ok(Unbound::NoSupport),
-        };
-        if let Err(error) = &unbound {
-            let server = &known.server;
-            tracing::warn!(server, %error, "an account has ended, and stays bound at an identity server");
+    async fn erase(&self, user_id: &str) -> Result<()> {
+        let directory = &self.validation.directory;
+        for own in directory.list(user_id).await? {
+            if let Some(medium) = Medium::parse(&own.medium) {
+                let threepid = Threepid::stored(medium, own.address);
+                directory.unbind(user_id, &threepid).await?;
+            }
         }
-        let is_undone = matches!(unbound, Ok(Unbound::Success));
-        if is_undone || erase {
+        Ok(())
+    }
+
+    /// Undoes one binding of an account that has ended, by the session that made it.
+    async fn undo(&self, known: &Binding) -> Result<Unbound> {
+        let server = known.server.parse().map_err(|_| Error::ServerNotTrusted)?;
+        let unbound = self.unbind_by_session(&server, known).await?;
+        if unbound == Unbound::Success {
             self.forget(known).await?;
         }
-        Ok(is_undone)
+        Ok(unbound)
     }
+}
+
+/// Whether all of it ended in success; `None` if not all of it ended in time.
+async fn side_by_side(undoing: Vec<impl Future<Output = Result<Unbound>> + Send>) -> Option<bool> {
+    let all = stream::iter(undoing).buffer_unordered(SIDE_BY_SIDE);
+    let all = all.map(|unbound| {
+        if let Err(error) = &unbound {
+            let cause = error
+                .cause()
+                .map_or_else(|| error.to_string(), str::to_owned);
+            tracing::warn!(cause, "an address stays bound at an identity server");
+        }
+        matches!(unbound, Ok(Unbound::Success))
+    });
+    let ended = tokio::time::timeout(PATIENCE, all.collect::<Vec<_>>()).await;
+    ended
+        .ok()
+        .map(|undone| undone.into_iter().all(|is_undone| is_undone))
 }
 
 fn with_server(known: Binding) -> Option<(IdServer, Option<Binding>)> {

@@ -38,13 +38,22 @@ struct Kept {
     sid: String,
     address: String,
     send_attempt: i64,
+    /// The client's own, if it did the stage itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
 }
 
 impl AccountRules {
     /// A fresh session of user-interactive authentication for `account/password`.
-    pub(crate) fn begin_session(&self) -> UiaSession {
+    pub(crate) fn begin_session(&self, source: Source) -> UiaSession {
         let now = self.validation.clock.now();
-        UiaSession::begin(&self.validation.keys, ENDPOINT, now)
+        UiaSession::begin(&self.validation.keys, ENDPOINT, source, now)
+    }
+
+    /// Whether a page may take codes for a session: only where the app that began it is. Elsewhere the page may have been
+    /// sent to somebody by whoever wants their account; the page of a mailed link tells them so.
+    pub(crate) fn takes_codes(&self, session: &UiaSession, source: Source) -> bool {
+        session.was_begun_at(&self.validation.keys, source)
     }
 
     /// The session that a client names; `None` if it is none of ours for `account/password`, or is over.
@@ -116,6 +125,7 @@ impl AccountRules {
             sid: opened.sid.to_string(),
             address,
             send_attempt,
+            client_secret: None,
         };
         self.keep(session, medium, &kept).await
     }
@@ -140,11 +150,30 @@ impl AccountRules {
         shown.await.map(drop)
     }
 
+    /// Keeps a stage that a client has done, so that its session alone is enough from then on.
+    pub(super) async fn keep_stage(
+        &self,
+        session: &UiaSession,
+        stage: &Stage,
+        address: &str,
+    ) -> Result<()> {
+        let kept = Kept {
+            sid: stage.sid.to_string(),
+            address: address.to_owned(),
+            send_attempt: 0,
+            client_secret: Some(stage.client_secret.as_str().to_owned()),
+        };
+        self.keep(session, stage.medium, &kept).await
+    }
+
     fn stage(&self, session: &UiaSession, medium: Medium, kept: &Kept) -> Result<Stage> {
         Ok(Stage {
             medium,
             sid: Sid::parse(&kept.sid)?,
-            client_secret: self.page_secret(session, medium, &kept.address)?,
+            client_secret: match &kept.client_secret {
+                Some(own) => ClientSecret::parse(own)?,
+                None => self.page_secret(session, medium, &kept.address)?,
+            },
         })
     }
 

@@ -9,6 +9,8 @@ pub(crate) mod uia;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio_util::task::TaskTracker;
+
 use crate::{
     error::{Error, Result},
     homeserver::{Accounts, Origin, Requester},
@@ -49,6 +51,8 @@ pub(crate) struct AccountRules {
     pub(crate) accounts: Arc<dyn Accounts>,
     /// Requests of one operation go one after the other: the second finds what the first has done.
     turns: Turns,
+    /// What goes on although its client went away.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl fmt::Debug for AccountRules {
@@ -70,6 +74,7 @@ impl AccountRules {
             validation,
             accounts,
             turns: Turns::default(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -116,6 +121,25 @@ impl AccountRules {
         done
     }
 
+    /// Does all of it, even if the client goes away in the middle: what has begun at another server is not left half done.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.tasks.spawn(work).await;
+        done.unwrap_or_else(|_| Err(Error::Internal("an operation panicked".to_owned())))
+    }
+
+    /// Counts a change that an account asks for.
+    ///
+    /// # Errors
+    /// [`Error::Limited`].
+    pub(crate) fn count_change(&self, requester: &Requester) -> Result<()> {
+        let now = self.validation.clock.now();
+        let limiter = &self.validation.limiter;
+        limiter.count_change(&requester.user_id, now)
+    }
+
     async fn give_back(&self, op_id: &str, error: &Error) {
         let store = &self.validation.store;
         let given = if error.leaves_open() {
@@ -127,12 +151,4 @@ impl AccountRules {
             tracing::warn!(%error, "a claim could not be given back; its lease runs out by itself");
         }
     }
-}
-
-/// Does all of it, even if the client goes away in the middle: what has begun at another server is not left half done.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::spawn(work).await;
-    done.unwrap_or_else(|_| Err(Error::Internal("an operation panicked".to_owned())))
 }

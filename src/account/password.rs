@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AccountRules, LEASE, to_the_end};
+use super::{AccountRules, LEASE, uia::UiaSession};
+use http::StatusCode;
+
 use crate::{
     error::{Error, Result},
+    homeserver::{Origin, PassedBack, PassedOn, Requester},
     password::NewPassword,
     secret::{ClientSecret, SessionId, Sid},
     session::{Purpose, Session},
@@ -85,7 +88,7 @@ impl AccountRules {
         medium == Medium::Email || validates.of(Purpose::Password) != Validate::Off
     }
 
-    /// Resets the password if the stage is done. The many requests that ask in vain cost one look at the session.
+    /// Resets the password if the stage is done; in a `session`, it is kept then and need not be shown again. The many requests that ask in vain cost one look at the session.
     ///
     /// # Errors
     /// Those of `wanted` once the stage is done; [`Error::Forbidden`] if nobody can set passwords and
@@ -94,24 +97,33 @@ impl AccountRules {
     pub(crate) async fn reset(
         self: &Arc<Self>,
         stage: &Stage,
+        session: Option<&UiaSession>,
         wanted: Result<Wanted>,
         source: Source,
     ) -> Result<Reset> {
+        // What a request without a password would be known by, nobody looks for.
+        let digest = wanted
+            .as_ref()
+            .map_or([0; 32], |wanted| self.request_digest(stage, wanted));
         let (sid, secret) = (&stage.sid, &stage.client_secret);
-        let shown = self.validation.proof(sid, secret, Purpose::Password, None);
-        let wanted = match (shown.await, wanted) {
-            (Ok(proof), wanted) if proof.threepid.medium() == stage.medium => {
-                let wanted = wanted?;
-                self.check_wanted(&wanted).await?;
-                wanted
+        let shown = self
+            .validation
+            .proof_for(sid, secret, Purpose::Password, None, &digest);
+        let wanted = match shown.await {
+            Ok(proof) if proof.threepid.medium() == stage.medium => {
+                if let Some(session) = session {
+                    let address = proof.threepid.address();
+                    self.keep_stage(session, stage, address).await?;
+                }
+                wanted?
             }
-            // The request that spent it may be this very one.
-            (Err(Error::ProofSpent), Ok(wanted)) => wanted,
-            (Err(error), _) if !is_not_yet(&error) => return Err(error),
+            Err(error) if !is_not_yet(&error) => return Err(error),
             _ => return Ok(Reset::NotYet),
         };
+        self.check_wanted(&wanted).await?;
         let (this, stage) = (Arc::clone(self), stage.clone());
-        to_the_end(async move { this.reset_once(&stage, &wanted, source).await }).await
+        self.to_the_end(async move { this.reset_once(&stage, &wanted, source).await })
+            .await
     }
 
     /// Claims the proof, sets the password, and takes the proof. A repetition of the request waits for it.
@@ -123,7 +135,7 @@ impl AccountRules {
             purpose: Purpose::Password,
             user_id: None,
             op_id: op_id.clone(),
-            digest: self.request_digest(stage.medium, wanted),
+            digest: self.request_digest(stage, wanted),
             lease: LEASE,
         };
         let proof = match self.validation.claim(sid, secret, claim).await {
@@ -141,6 +153,28 @@ impl AccountRules {
         let act = self.set_password(&claimant, wanted);
         self.settle(&claimant.op_id, act).await?;
         Ok(Reset::Done)
+    }
+
+    /// Passes a change of a password on, which the homeserver does itself. Resets that were asked for before end with it.
+    ///
+    /// # Errors
+    /// What [`Accounts::pass_on`](crate::homeserver::Accounts::pass_on) says.
+    pub(crate) async fn change(&self, request: PassedOn, origin: &Origin) -> Result<PassedBack> {
+        let access_token = request.access_token.clone();
+        let answer = self.accounts.pass_on(request, origin).await?;
+        if answer.status == StatusCode::OK {
+            // The token that a password was changed with goes on being good.
+            match self.accounts.whoami(&access_token, origin).await {
+                Ok(Requester { user_id, .. }) => {
+                    self.validation.store.end_resets(&user_id).await?;
+                }
+                Err(error) => {
+                    let cause = error.cause();
+                    tracing::warn!(cause, "a password was changed; resets of its account go on");
+                }
+            }
+        }
+        Ok(answer)
     }
 
     /// Whether a link's page can set the new password itself.
@@ -164,7 +198,8 @@ impl AccountRules {
     ) -> Result<Finished> {
         self.check_wanted(&wanted).await?;
         let (this, sid) = (Arc::clone(self), view.session.sid);
-        to_the_end(async move { this.finish_once(sid, &wanted, source).await }).await
+        self.to_the_end(async move { this.finish_once(sid, &wanted, source).await })
+            .await
     }
 
     /// Claims the session for its page, sets the password, and takes it.
@@ -176,7 +211,7 @@ impl AccountRules {
     ) -> Result<Finished> {
         let op_id = format!("page {sid}");
         let _turn = self.turns.wait(&op_id).await;
-        let session = match self.claim_by_page(sid, &op_id).await? {
+        let session = match self.claim_by_page(sid, &op_id, wanted).await? {
             Claimed::Yes(session) => session,
             Claimed::Taken { .. } => return Ok(Finished::Before),
             Claimed::Held => return Err(Error::ProofHeld),
@@ -196,12 +231,12 @@ impl AccountRules {
         Ok(Finished::Now)
     }
 
-    async fn claim_by_page(&self, sid: SessionId, op_id: &str) -> Result<Claimed> {
+    async fn claim_by_page(&self, sid: SessionId, op_id: &str, wanted: &Wanted) -> Result<Claimed> {
+        let stage = ["link", &sid.to_string()];
         let claim = NewClaim {
             sid,
             op_id: op_id.to_owned(),
-            // Of the link alone: after a failure the page may be sent again with another password.
-            digest: self.digest(&["link", &sid.to_string()]),
+            digest: self.digest_of_reset(&stage, wanted),
             lease: LEASE,
             now: self.validation.clock.now(),
         };
@@ -217,18 +252,22 @@ impl AccountRules {
         policy.check(&wanted.new)
     }
 
-    fn request_digest(&self, medium: Medium, wanted: &Wanted) -> [u8; 32] {
+    /// Two sessions with one password have two digests: a stolen database does not tell who has the same.
+    fn request_digest(&self, stage: &Stage, wanted: &Wanted) -> [u8; 32] {
+        self.digest_of_reset(&[stage.medium.as_str(), stage.sid.as_str()], wanted)
+    }
+
+    fn digest_of_reset(&self, stage: &[&str; 2], wanted: &Wanted) -> [u8; 32] {
+        let [kind, sid] = stage;
         let logout_devices = if wanted.logout_devices { "1" } else { "0" };
-        let new = wanted.new.reveal();
-        self.digest(&[ENDPOINT, medium.as_str(), new, logout_devices])
+        self.digest(&[ENDPOINT, kind, sid, wanted.new.reveal(), logout_devices])
     }
 
     /// What stands between claim and take.
     async fn set_password(&self, claimant: &Claimant, wanted: &Wanted) -> Result<()> {
         let set = self.set_for_owner(claimant, wanted).await;
         if let Err(Error::AccountGone) = set {
-            let now = self.validation.clock.now();
-            self.validation.store.end(&claimant.op_id, now).await?;
+            self.validation.store.end(&claimant.op_id).await?;
         }
         let user_id = set?;
         let now = self.validation.clock.now();
@@ -292,7 +331,8 @@ fn is_not_yet(error: &Error) -> bool {
     )
 }
 
-/// The email addresses of an account; its phone numbers only if it has none. The one that was proved comes first.
+/// The email addresses of an account; if it has none, the one number that was proved, since each text message costs
+/// money. The one that was proved comes first.
 fn addresses_to_tell(proved: &Threepid, contacts: &[Contact]) -> Vec<Threepid> {
     let mut all = vec![proved.clone()];
     for contact in contacts {
@@ -300,13 +340,13 @@ fn addresses_to_tell(proved: &Threepid, contacts: &[Contact]) -> Vec<Threepid> {
         let threepid = medium.map(|medium| Threepid::stored(medium, contact.address.clone()));
         all.extend(threepid.filter(|threepid| !all.contains(threepid)));
     }
-    if all
-        .iter()
-        .any(|threepid| threepid.medium() == Medium::Email)
-    {
-        all.retain(|threepid| threepid.medium() == Medium::Email);
+    let is_email = |threepid: &Threepid| threepid.medium() == Medium::Email;
+    if all.iter().any(is_email) {
+        all.retain(is_email);
+        all.truncate(MOST_TOLD);
+    } else {
+        all.truncate(1);
     }
-    all.truncate(MOST_TOLD);
     all
 }
 
@@ -341,10 +381,7 @@ mod tests {
         let all = [contact("email", "a@example.org"), other, phone.clone()];
         assert_eq!(told(&email, &all), ["a@example.org", "b@example.org"]);
         assert_eq!(told(&number, &all), ["a@example.org", "b@example.org"]);
-        assert_eq!(
-            told(&number, &[phone, strange]),
-            ["447700900001", "447700900002"]
-        );
+        assert_eq!(told(&number, &[phone, strange]), ["447700900001"]);
         assert_eq!(told(&email, &[]), ["a@example.org"]);
     }
 

@@ -14,6 +14,7 @@ use crate::{
     error::Result,
     keys::{Key, KeyId, Keyring, Label},
     secret::random,
+    source::Source,
     store::NewUia,
 };
 
@@ -21,22 +22,27 @@ use crate::{
 pub(crate) const LIFE: Duration = Duration::from_hours(1);
 
 const KEY_ID: usize = size_of::<KeyId>();
-const BODY: usize = KEY_ID + 8 + 16;
+const CHANCE: usize = 16;
+/// How much of a MAC says where a session was begun.
+const ORIGIN: usize = 8;
+const BODY: usize = KEY_ID + 8 + CHANCE + ORIGIN;
 const MAC: usize = 16;
 
-/// The name of a session of ours. It proves itself, so that polls write nothing: key, end, chance, and a MAC of these and
-/// the endpoint.
+/// The name of a session of ours. It proves itself, so that polls write nothing: key, end, chance, where it was begun, and
+/// a MAC of these and the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UiaSession(String);
 
 impl UiaSession {
     /// A fresh one for requests of an endpoint.
-    pub(crate) fn begin(keys: &Keyring, endpoint: &str, now: Timestamp) -> Self {
+    pub(crate) fn begin(keys: &Keyring, endpoint: &str, source: Source, now: Timestamp) -> Self {
         let key = keys.newest();
         let mut bytes = Vec::with_capacity(BODY + MAC);
+        let chance = random::<CHANCE>();
         bytes.extend_from_slice(&key.id());
         bytes.extend_from_slice(&(now + LIFE).0.to_be_bytes());
-        bytes.extend_from_slice(&random::<16>());
+        bytes.extend_from_slice(&chance);
+        bytes.extend_from_slice(&origin(key, &chance, source));
         let mac = mac(key, &bytes, endpoint);
         bytes.extend_from_slice(&mac);
         Self(URL_SAFE_NO_PAD.encode(bytes))
@@ -54,9 +60,33 @@ impl UiaSession {
         (is_genuine && is_live).then(|| Self(text.to_owned()))
     }
 
+    /// Whether it was begun by a request from this source.
+    pub(crate) fn was_begun_at(&self, keys: &Keyring, source: Source) -> bool {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.0).unwrap_or_default();
+        let (Some((key_id, rest)), Some(told)) = (
+            bytes.split_first_chunk::<KEY_ID>(),
+            bytes.get(BODY - ORIGIN..BODY),
+        ) else {
+            return false;
+        };
+        let chance = rest.get(8..8 + CHANCE).unwrap_or_default();
+        keys.find(*key_id)
+            .is_some_and(|key| origin(key, chance, source) == *told)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn origin(key: &Key, chance: &[u8], source: Source) -> [u8; ORIGIN] {
+    let mac = key.mac(
+        Label::Uia,
+        &[b"source", chance, source.to_string().as_bytes()],
+    );
+    let mut part = [0; ORIGIN];
+    part.copy_from_slice(&mac[..ORIGIN]);
+    part
 }
 
 fn mac(key: &Key, body: &[u8], endpoint: &str) -> [u8; MAC] {
@@ -101,7 +131,8 @@ mod tests {
     #[test]
     fn a_session_is_for_one_endpoint_and_one_hour() {
         let keys = Keyring::generate().unwrap();
-        let session = UiaSession::begin(&keys, "account/password", NOW);
+        let here = Source::of([192, 0, 2, 1].into());
+        let session = UiaSession::begin(&keys, "account/password", here, NOW);
         let read = |endpoint, text: &str, now| UiaSession::read(&keys, endpoint, text, now);
 
         assert_eq!(
@@ -115,7 +146,9 @@ mod tests {
             UiaSession::read(&other, "account/password", session.as_str(), NOW),
             None
         );
-        for text in ["", "abc", &"A".repeat(59), &"A".repeat(200)] {
+        assert!(session.was_begun_at(&keys, here));
+        assert!(!session.was_begun_at(&keys, Source::of([192, 0, 2, 2].into())));
+        for text in ["", "abc", &"A".repeat(70), &"A".repeat(200)] {
             assert_eq!(read("account/password", text, NOW), None);
         }
     }

@@ -184,6 +184,7 @@ fn limits(config: &Config) -> limits::Settings {
     limits::Settings {
         per_source: limits.per_source,
         per_source_submit: limits.per_source_submit,
+        per_account: limits.per_account,
         global: limits.global,
         per_address: limits.per_address,
         per_session: limits.per_session,

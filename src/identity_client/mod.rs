@@ -18,7 +18,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Result},
     id_server::IdServer,
-    outbound::{Call, CallError, Outbound},
+    outbound::{Call, CallError, ChosenBy, Outbound},
     secret::{AccessToken, ClientSecret, Sid},
     threepid::{Medium, Threepid},
 };
@@ -110,7 +110,9 @@ impl IdentityClient {
                 Medium::Msisdn => "validate/msisdn/requestToken",
             },
         };
-        let answer = self.post(at, asked, &RequestToken::from(request)).await?;
+        let answer = self
+            .post(at, ChosenBy::Operator, asked, &RequestToken::from(request))
+            .await?;
         // Nothing was sent, and no server is known to say so in a 200: there is no telling what went wrong.
         if matches!(answer, Answer::Refused(StatusCode::OK, _)) {
             return Err(asked.nonsense("an error inside a 200"));
@@ -143,7 +145,12 @@ impl IdentityClient {
         };
         let session = Session::from(pair);
         let answer = self
-            .post(at, asked, &SubmitToken { session, token })
+            .post(
+                at,
+                ChosenBy::Operator,
+                asked,
+                &SubmitToken { session, token },
+            )
             .await?;
         let says_false = matches!(&answer, Answer::Refused(_, refused) if refused.denies_success);
         let body = answer.success(asked).map_err(|error| match &error {
@@ -177,6 +184,7 @@ impl IdentityClient {
         };
         let query = Session::from(pair).query();
         let call = Call {
+            chosen_by: ChosenBy::Operator,
             method: Method::GET,
             server: at.server,
             path: format!("{PREFIX}{}?{query}", asked.path),
@@ -213,7 +221,10 @@ impl IdentityClient {
             session: pair.into(),
             mxid: user_id,
         };
-        let body = self.post(at, asked, &body).await?.success(asked)?;
+        let body = self
+            .post(at, ChosenBy::Anybody, asked, &body)
+            .await?
+            .success(asked)?;
         let is_of_user = body.get("mxid").and_then(Value::as_str) == Some(user_id);
         let is_signed = body.get("signatures").is_some_and(Value::is_object);
         answer::threepid(&body)
@@ -242,6 +253,7 @@ impl IdentityClient {
             Authority::Session(pair, token) => (token, None, Some(pair)),
         };
         let call = Call {
+            chosen_by: ChosenBy::Anybody,
             method: Method::POST,
             server,
             path: format!("{PREFIX}{}", asked.path),
@@ -267,8 +279,15 @@ impl IdentityClient {
         }
     }
 
-    async fn post(&self, at: At<'_>, asked: Asked<'_>, body: &impl Serialize) -> Result<Answer> {
+    async fn post(
+        &self,
+        at: At<'_>,
+        chosen_by: ChosenBy,
+        asked: Asked<'_>,
+        body: &impl Serialize,
+    ) -> Result<Answer> {
         self.call(Call {
+            chosen_by,
             method: Method::POST,
             server: at.server,
             path: format!("{PREFIX}{}", asked.path),

@@ -17,7 +17,9 @@ use crate::{id_server::IdServer, matrix_error::on_one_line, secret::AccessToken}
 pub use resolve::Resolve;
 
 /// The most calls that are under way at one time, so that servers that never answer do not eat up the connections.
-const MOST_CALLS: usize = 512;
+const MOST_CALLS: usize = 576;
+/// The most of them to servers that anybody may name: what strangers keep busy is not missed elsewhere.
+const MOST_STRANGE_CALLS: usize = 64;
 /// The longest that a connection may take to be made, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next call.
@@ -53,8 +55,18 @@ impl Default for Settings {
     }
 }
 
+/// Who has chosen a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChosenBy {
+    /// The operator trusts it.
+    Operator,
+    /// Whoever has an account.
+    Anybody,
+}
+
 /// One call.
 pub(crate) struct Call<'a> {
+    pub(crate) chosen_by: ChosenBy,
     pub(crate) method: http::Method,
     pub(crate) server: &'a IdServer,
     /// Path and query, percent-encoded.
@@ -110,6 +122,8 @@ struct Shared {
     roots: Vec<reqwest::Certificate>,
     resolve: Resolve,
     permits: Semaphore,
+    /// For servers that anybody may name.
+    strange_permits: Semaphore,
     /// Made at the first call: most homeservers never make one, and the platform's certificates take memory.
     client: OnceCell<reqwest::Client>,
 }
@@ -147,7 +161,8 @@ impl Outbound {
                 settings,
                 roots,
                 resolve,
-                permits: Semaphore::new(MOST_CALLS),
+                permits: Semaphore::new(MOST_CALLS - MOST_STRANGE_CALLS),
+                strange_permits: Semaphore::new(MOST_STRANGE_CALLS),
                 client: OnceCell::new(),
             }),
         }
@@ -156,9 +171,13 @@ impl Outbound {
     /// Makes one call.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
         let shared = &*self.shared;
-        let Ok(_permit) = shared.permits.try_acquire() else {
-            let cause = format!("{MOST_CALLS} calls to other servers are under way already");
-            return Err(CallError::Busy(cause));
+        let permits = match call.chosen_by {
+            ChosenBy::Operator => &shared.permits,
+            ChosenBy::Anybody => &shared.strange_permits,
+        };
+        let Ok(_permit) = permits.try_acquire() else {
+            let cause = "too many calls to other servers are under way already";
+            return Err(CallError::Busy(cause.to_owned()));
         };
         // The client would dial an address without asking for it by name, that is, without the guard.
         if let Some(address) = literal(call.server) {

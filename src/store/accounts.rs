@@ -75,7 +75,7 @@ impl fmt::Debug for Binding {
 /// Through which identity servers addresses were bound, so that they can be unbound there.
 #[async_trait]
 pub trait Bindings: fmt::Debug + Send + Sync {
-    /// Remembers a binding; one of the same address at the same server gives way.
+    /// Remembers a binding; one of the same address at the same server gives way, and of very many the oldest.
     async fn remember_binding(&self, binding: Binding) -> StoreResult<()>;
 
     /// The bindings of one address of an account, or of all its addresses; the newest first.

@@ -264,11 +264,12 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// Ends the leases of all claims: those of a process that died. Only for the holder of the store's lock.
     async fn pause_all(&self, now: Timestamp) -> StoreResult<usize>;
 
-    /// Ends the session that `op_id` has claimed, without effect. `false` if `op_id` holds no claim.
-    async fn end(&self, op_id: &str, now: Timestamp) -> StoreResult<bool>;
+    /// Ends the session that `op_id` has claimed, without effect: it becomes a decoy, which tells nobody that it was none
+    /// before. `false` if `op_id` holds no claim.
+    async fn end(&self, op_id: &str) -> StoreResult<bool>;
 
-    /// Ends all resets of an account that are not finished; how many there were.
-    async fn end_resets(&self, user_id: &str, now: Timestamp) -> StoreResult<usize>;
+    /// Ends all resets of an account that are not finished, in the same way; how many there were.
+    async fn end_resets(&self, user_id: &str) -> StoreResult<usize>;
 
     /// Uses up the proof that the operation claimed, ends the account's other resets and queues the notices, in one
     /// durable transaction. `false` if the operation holds no claim: then nothing was changed.

@@ -179,6 +179,27 @@ async fn every_prefix_has_all_endpoints_with_their_methods_and_headers() {
 }
 
 #[tokio::test]
+async fn an_account_changes_its_addresses_only_so_often() {
+    let host = Host::new();
+    let app = TestApp::with(|builder| {
+        host.set()(builder).limits(limits::Settings {
+            per_account: Rate::new(2, Duration::from_hours(1)),
+            ..limits::Settings::OFF
+        })
+    });
+    let gone = json!({ "medium": "email", "address": "nobody@example.org" });
+    for _ in 0..2 {
+        assert_eq!(post_as(&app, HERS, DELETE, &gone).await.status, 200);
+    }
+
+    let limited = post_as(&app, HERS, DELETE, &gone).await;
+
+    assert_eq!(limited.errcode(), "M_LIMIT_EXCEEDED");
+    assert_eq!(post_as(&app, HIS, DELETE, &gone).await.status, 200);
+    assert_eq!(list(&app, HERS).await, json!({ "threepids": [] }));
+}
+
+#[tokio::test]
 async fn without_a_homeserver_nobody_is_told_that_their_token_is_unknown() {
     let app = TestApp::new();
     let contacts = "/_matrix/client/v3/account/3pid";

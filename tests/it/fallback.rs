@@ -234,3 +234,30 @@ async fn a_stolen_database_does_not_hold_the_page_s_session() {
             .any(|window| window == session)
     );
 }
+
+/// A form of the page, from another network than the app's.
+async fn from_elsewhere(resets: &Resets, page: &str, form: &'static str) -> Answer {
+    let request = http::Request::post(page)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.into())
+        .expect("a request");
+    resets.app.send_from("192.0.2.7:1", request).await
+}
+
+/// Whoever wants an account could send its owner the page, and be shown the code.
+#[tokio::test]
+async fn codes_are_taken_only_where_the_app_is() {
+    let resets = Resets::new().await;
+    let (session, page) = page(&resets, "m.login.email.identity").await;
+    let form = "step=address&email=alice%40example.org";
+    assert_eq!(from_elsewhere(&resets, &page, form).await.status, 303);
+    resets.app.mail().await;
+
+    let typed = from_elsewhere(&resets, &page, "step=code&code=12345678").await;
+    let set = resets.app.post(RESET, &closing(&session)).await;
+
+    assert_eq!(typed.status, 403);
+    assert!(!typed.text.contains("name=\"code\""), "{}", typed.text);
+    assert!(typed.text.contains("I have opened the link"));
+    assert_eq!(set.status, 401);
+}

@@ -98,9 +98,12 @@ async fn while_the_page_is_at_work_neither_code_nor_button_hands_over() {
     assert!(handed.text.contains("name=\"new_password\""));
     assert_eq!(resets.set(&mailed.sid, "stolen").await.status, 401);
     resets.accounts.fail(None);
-    let again = resets.type_into_page(&mailed.link, "mine, once more").await;
+    let other = resets.type_into_page(&mailed.link, "another").await;
+    assert_eq!(other.status, 409, "the first one may be set yet");
+    assert_eq!(resets.accounts.resets().len(), 1);
+    let again = resets.type_into_page(&mailed.link, "mine").await;
     assert!(again.text.contains(CHANGED), "{}", again.text);
-    assert_eq!(resets.password(), "mine, once more");
+    assert_eq!(resets.password(), "mine");
     let typed = resets
         .app
         .post(SUBMIT, &shown(&mailed.sid, &mailed.code))
@@ -126,17 +129,22 @@ async fn a_code_that_was_typed_before_hands_the_reset_to_the_app() {
 }
 
 #[tokio::test]
-async fn the_other_button_hands_the_reset_to_the_app() {
-    for form in [&[("continue", "app")][..], &[]] {
-        let resets = Resets::new().await;
-        let mailed = resets.mailed().await;
-
+async fn the_other_button_hands_the_reset_to_the_app_and_nothing_else_does() {
+    let resets = Resets::new().await;
+    let mailed = resets.mailed().await;
+    for form in [&[][..], &[("continue", "no")], &[("x", "y")]] {
         let page = resets.app.submit_form(&mailed.link, form).await;
-
-        assert_eq!(page.status, 200);
-        assert!(page.text.contains(HANDED), "{}", page.text);
-        assert_eq!(resets.set(&mailed.sid, "new").await.status, 200);
+        assert_eq!(page.status, 400);
+        assert!(page.text.contains("name=\"new_password\""), "{}", page.text);
+        assert_eq!(resets.set(&mailed.sid, "stolen").await.status, 401);
     }
+
+    let form = [("continue", "app")];
+    let page = resets.app.submit_form(&mailed.link, &form).await;
+
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains(HANDED), "{}", page.text);
+    assert_eq!(resets.set(&mailed.sid, "new").await.status, 200);
 }
 
 #[tokio::test]

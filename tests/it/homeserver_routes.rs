@@ -331,6 +331,23 @@ async fn a_new_account_has_its_addresses() {
 }
 
 #[tokio::test]
+async fn a_reset_is_for_no_other_account() {
+    let app = TestApp::with(with_token);
+    app.own(ALICE, "alice@example.org").await;
+    let sid = app.post(PASSWORD, &alice(1)).await.sid();
+    let code = code(&app.mail().await);
+    app.post(SUBMIT, &shown(&sid, &code)).await;
+    let mut body =
+        json!({ "sid": sid, "client_secret": "monkeys_are_GREAT", "purpose": "password" });
+    assert_eq!(ok(&app, "session", &body).await["user_id"], ALICE);
+
+    body["user_id"] = json!("@eve:example.org");
+
+    let refused = call(&app, "session", &body).await;
+    assert_eq!(told(&refused), (404, "M_NO_VALID_SESSION".to_owned()));
+}
+
+#[tokio::test]
 async fn an_account_that_ends_leaves_its_addresses_and_resets_behind() {
     let app = TestApp::with(with_token);
     app.own(ALICE, "alice@example.org").await;
@@ -344,7 +361,7 @@ async fn an_account_that_ends_leaves_its_addresses_and_resets_behind() {
         assert_eq!(ok(&app, "owner", &address).await["user_id"], owner);
     }
     let late = app.post(SUBMIT, &shown(&sid, &code)).await;
-    assert_eq!(late.errcode(), "M_SESSION_EXPIRED");
+    assert_eq!(late.errcode(), "M_TOKEN_INCORRECT", "as if nobody had it");
 }
 
 #[tokio::test]

@@ -393,14 +393,74 @@ async fn a_request_with_a_token_goes_to_the_homeserver_as_it_came() {
 }
 
 #[tokio::test]
-async fn without_a_homeserver_no_token_is_known_and_no_password_set() {
+async fn a_password_that_is_changed_ends_the_resets_that_were_asked_for() {
+    let resets = Resets::new().await;
+    let proved = resets.proved().await;
+    let request = http::Request::post(RESET)
+        .header("authorization", "Bearer syt_x")
+        .body(axum::body::Body::from("{\"new_password\":\"hers\"}"))
+        .unwrap();
+
+    assert_eq!(resets.app.send(request).await.status, 200);
+
+    assert_eq!(resets.set(&proved.sid, "stolen").await.status, 401);
+    assert!(resets.accounts.resets().is_empty());
+}
+
+#[tokio::test]
+async fn a_stage_that_is_done_is_not_repeated_in_its_session() {
+    let resets = Resets::new().await;
+    let proved = resets.proved().await;
+    let challenge = resets.app.post(RESET, &json!({})).await.json();
+    let session = json!({ "session": challenge["session"] });
+    let mut shown = email_stage(&proved.sid);
+    shown["session"] = challenge["session"].clone();
+
+    let without = resets.app.post(RESET, &json!({ "auth": shown })).await;
+    let by_session = json!({ "new_password": "new", "auth": session });
+    let set = resets.app.post(RESET, &by_session).await;
+    let again = resets.app.post(RESET, &by_session).await;
+
+    assert_eq!(without.errcode(), "M_MISSING_PARAM");
+    assert_eq!((set.status.as_u16(), set.json()), (200, json!({})));
+    assert_eq!((again.status.as_u16(), again.json()), (200, json!({})));
+    assert_eq!(resets.accounts.resets().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_ended_looks_as_if_nobody_had_an_account() {
+    let resets = Resets::new().await;
+    let mailed = resets.mailed().await;
+    let mut other = alice(1);
+    other["client_secret"] = json!("another.secret");
+    let sid = resets.asked(&other).await;
+    resets
+        .app
+        .post(
+            SUBMIT,
+            &json!({ "sid": sid.sid, "client_secret": "another.secret", "token": sid.code }),
+        )
+        .await;
+    let mut done = setting(&sid.sid, "new");
+    done["auth"]["threepid_creds"]["client_secret"] = json!("another.secret");
+    assert_eq!(resets.app.post(RESET, &done).await.status, 200);
+
+    let repeated = resets.app.post(PASSWORD, &alice(1)).await;
+
+    assert_eq!(repeated.sid(), mailed.sid, "as before");
+    assert_eq!(resets.app.get(&mailed.link, &[]).await.status, 410);
+    assert_eq!(resets.set(&mailed.sid, "stolen").await.status, 401);
+}
+
+#[tokio::test]
+async fn without_a_homeserver_nobody_is_logged_out_and_no_password_set() {
     let app = TestApp::new();
     app.own(OWNER, "alice@example.org").await;
     let with_token = [("authorization", "Bearer syt_x")];
     let answer = app.bare("POST", RESET, &with_token).await;
     assert_eq!(
         (answer.status.as_u16(), &*answer.errcode()),
-        (401, "M_UNKNOWN_TOKEN")
+        (403, "M_FORBIDDEN")
     );
     let sid = app.post(PASSWORD, &alice(1)).await.sid();
     let code = code(&app.mail().await);

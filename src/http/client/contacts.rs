@@ -145,7 +145,7 @@ pub(crate) async fn unbind(
     ClientOrigin(origin): ClientOrigin,
     body: Body,
 ) -> Result<Json<Value>> {
-    let requester = app.account.requester(token.as_ref(), &origin).await?;
+    let requester = counted(&app, token.as_ref(), &origin).await?;
     let removal = removal(requester, origin, &body?.0)?;
     let unbound = app.account.unbind(&removal).await?;
     Ok(Json(json!({ "id_server_unbind_result": unbound.as_str() })))
@@ -159,7 +159,7 @@ pub(crate) async fn bind(
     ClientOrigin(origin): ClientOrigin,
     body: Body,
 ) -> Result<Json<Value>> {
-    let requester = app.account.requester(token.as_ref(), &origin).await?;
+    let requester = counted(&app, token.as_ref(), &origin).await?;
     let MatrixJson(body) = body?;
     let (client_secret, sid) = (body.string("client_secret")?, body.string("sid")?);
     let (server, access_token) = (body.string("id_server")?, body.string("id_access_token")?);
@@ -176,7 +176,14 @@ pub(crate) async fn bind(
 /// Who asks to change addresses, where that is allowed at all.
 async fn changer(app: &App, token: Option<&AccessToken>, origin: &Origin) -> Result<Requester> {
     app.account.check_changes()?;
-    app.account.requester(token, origin).await
+    counted(app, token, origin).await
+}
+
+/// Who asks, if their account does not ask too often.
+async fn counted(app: &App, token: Option<&AccessToken>, origin: &Origin) -> Result<Requester> {
+    let requester = app.account.requester(token, origin).await?;
+    app.account.count_change(&requester)?;
+    Ok(requester)
 }
 
 fn removal(requester: Requester, origin: Origin, body: &Object) -> Result<Removal> {

@@ -54,13 +54,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 
 /// `GET /_matrix/client/v3/auth/m.login.email.identity/fallback/web` (Client-Server API, "Fallback"): the page as far as
 /// it has come. Changes nothing.
-pub(crate) async fn show_email(app: State<App>, asked: Asked) -> Result<Response> {
-    show(&app, Medium::Email, &asked).await
+pub(crate) async fn show_email(
+    app: State<App>,
+    asked: Asked,
+    source: ClientSource,
+) -> Result<Response> {
+    show(&app, Medium::Email, &asked, source.0).await
 }
 
 /// `GET /_matrix/client/v3/auth/m.login.msisdn/fallback/web` (Client-Server API, "Fallback"): the same for phone numbers.
-pub(crate) async fn show_msisdn(app: State<App>, asked: Asked) -> Result<Response> {
-    show(&app, Medium::Msisdn, &asked).await
+pub(crate) async fn show_msisdn(
+    app: State<App>,
+    asked: Asked,
+    source: ClientSource,
+) -> Result<Response> {
+    show(&app, Medium::Msisdn, &asked, source.0).await
 }
 
 /// `POST /_matrix/client/v3/auth/m.login.email.identity/fallback/web` (Client-Server API, "Fallback"): its forms. They ask
@@ -86,9 +94,9 @@ pub(crate) async fn post_msisdn(
     post(&app, Medium::Msisdn, &asked, source, (&headers, &form)).await
 }
 
-async fn show(app: &App, medium: Medium, asked: &Asked) -> Result<Response> {
+async fn show(app: &App, medium: Medium, asked: &Asked, source: Source) -> Result<Response> {
     match session(app, medium, asked)? {
-        Ok(session) => page(app, medium, &session, asked.again, None).await,
+        Ok(session) => page(app, medium, (&session, source), asked.again, None).await,
         Err(gone) => Ok(gone),
     }
 }
@@ -113,7 +121,7 @@ async fn post(
             let (status, _) = error.wire(Dialect::Page);
             respond::log_cause(&error, status);
             let is_address = form.value("step") == Some("address");
-            page(app, medium, &session, is_address, Some(&error)).await
+            page(app, medium, (&session, source.0), is_address, Some(&error)).await
         }
     }
 }
@@ -126,8 +134,11 @@ async fn act(
     form: &Form,
     source: Source,
 ) -> Result<()> {
+    let takes_codes = app.account.takes_codes(session, source);
     match form.value("step") {
+        Some("address") if !takes_codes && !has_link(app, medium) => Err(elsewhere()),
         Some("address") => app.account.ask(session, typed(medium, form)?, source).await,
+        Some("code") if !takes_codes => Err(elsewhere()),
         Some("code") => {
             let code = form.value("code").unwrap_or_default();
             app.account.show_code(session, medium, code, source).await
@@ -138,6 +149,18 @@ async fn act(
         },
         _ => Err(Error::invalid("The form is not one of this page.")),
     }
+}
+
+fn has_link(app: &App, medium: Medium) -> bool {
+    medium == Medium::Email && app.validation.settings.of(medium).contents.has_link()
+}
+
+/// What is told where no code is taken.
+fn elsewhere() -> Error {
+    Error::Forbidden(
+        "Your app began this in another network. Open this page on the device on which the app runs, or in the same network."
+            .into(),
+    )
 }
 
 /// The address that was typed.
@@ -181,7 +204,7 @@ fn session(app: &App, medium: Medium, asked: &Asked) -> Result<Result<UiaSession
 async fn page(
     app: &App,
     medium: Medium,
-    session: &UiaSession,
+    (session, source): (&UiaSession, Source),
     again: bool,
     error: Option<&Error>,
 ) -> Result<Response> {
@@ -194,8 +217,8 @@ async fn page(
             let contents = app.validation.settings.of(medium).contents;
             View::Message(Message {
                 to: readable(&to),
-                has_link: contents.has_link() && medium == Medium::Email,
-                has_code: contents.has_code(),
+                has_link: has_link(app, medium),
+                has_code: contents.has_code() && app.account.takes_codes(session, source),
                 session: session.as_str(),
             })
         }

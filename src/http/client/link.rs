@@ -21,7 +21,7 @@ use crate::{
     next_link::NextLink,
     password::NewPassword,
     proof::Code,
-    session::Purpose,
+    session::{Purpose, Session},
     source::Source,
     validation::{Validation, View, below},
 };
@@ -46,7 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LinkPath {
 /// mails can not validate an address, or reset a password.
 pub(crate) async fn show(State(app): State<App>, LinkPath(link): LinkPath) -> Result<Response> {
     let view = app.validation.look_at_link(&link).await?;
-    if view.session.validated_at.is_some() || view.session.taken_at.is_some() {
+    if !is_open(&view.session) {
         return Ok(done_page(&app, &view));
     }
     if app.account.finishes(&view.session) {
@@ -79,17 +79,32 @@ pub(crate) async fn confirm(
     if let Some(new) = form.value("new_password") {
         return finish(&app, &link, new, &form, source.0).await;
     }
-    // Nothing else may hand a reset over.
-    if !form.is_empty() && form.value("continue") != Some("app") {
-        return Err(Error::invalid(
-            "The form has neither new_password nor continue.",
-        ));
+    if form.value("continue") != Some("app") {
+        // Nothing else may hand a reset over where a person can choose.
+        let view = app.validation.look_at_link(&link).await?;
+        if !is_open(&view.session) {
+            return Ok(done_page(&app, &view));
+        }
+        if app.account.finishes(&view.session) {
+            let problem = Some(Problem::nothing_chosen());
+            return Ok(finish_page(&app, &view, true, problem).await);
+        }
+        if !form.is_empty() {
+            return Err(Error::invalid(
+                "The form has neither new_password nor continue.",
+            ));
+        }
     }
     match app.validation.submit_link(&link, source.0).await {
         Ok(view) => Ok(done(&app, &view)),
         Err(Error::SessionExpired) => begun(&app, &link).await,
         Err(error) => Err(error),
     }
+}
+
+/// Whether nobody has proved, or used, anything by it yet.
+fn is_open(session: &Session) -> bool {
+    session.validated_at.is_none() && session.taken_at.is_none()
 }
 
 /// A session that could not be handed over: it is over, or the page has begun to set a password, and it may have done so.
@@ -116,7 +131,9 @@ async fn finish(app: &App, link: &str, new: &str, form: &Form, source: Source) -
         let why = "New passwords are not set on this page any more. Open the link again, and go on in your app.";
         return Err(Error::Forbidden(why.into()));
     }
-    let logout_devices = form.value("logout_devices").is_some();
+    let logout_devices = form
+        .value("logout_devices")
+        .is_some_and(|chosen| chosen != "false");
     if form.value("new_password_again") != Some(new) {
         let problem = Some(Problem::not_the_same());
         return Ok(finish_page(app, &view, logout_devices, problem).await);

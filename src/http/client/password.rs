@@ -21,6 +21,7 @@ use crate::{
     },
     password::NewPassword,
     secret::AccessToken,
+    source::Source,
     threepid::Medium,
 };
 
@@ -45,18 +46,26 @@ pub(crate) async fn post(
     }
     let body = Object::parse(&read_body(request).await?)?;
     let auth = match body.value("auth") {
-        None => return Ok(challenge(&app, None, None)),
+        None => return Ok(challenge(&app, None, source.0, None)),
         Some(Value::Object(auth)) => auth,
         Some(_) => return Err(Error::BadJson("The key auth must be an object.".into())),
     };
     let session = auth.get("session").and_then(Value::as_str);
     let session = session.and_then(|text| app.account.read_session(text));
     let Some(stage) = stage(&app, auth, session.as_ref()).await? else {
-        return Ok(challenge(&app, session, None));
+        return Ok(challenge(&app, session, source.0, None));
     };
-    match app.account.reset(&stage, wanted(&body), source.0).await? {
+    let reset = app
+        .account
+        .reset(&stage, session.as_ref(), wanted(&body), source.0);
+    match reset.await? {
         Reset::Done => Ok(axum::Json(json!({})).into_response()),
-        Reset::NotYet => Ok(challenge(&app, session, Some(&Error::SessionNotValidated))),
+        Reset::NotYet => Ok(challenge(
+            &app,
+            session,
+            source.0,
+            Some(&Error::SessionNotValidated),
+        )),
     }
 }
 
@@ -124,8 +133,13 @@ fn offered(app: &App, name: &str) -> Result<Medium> {
 }
 
 /// The 401 that tells the flows, in the session that the client named, or in a fresh one.
-fn challenge(app: &App, session: Option<UiaSession>, error: Option<&Error>) -> Response {
-    let session = session.unwrap_or_else(|| app.account.begin_session());
+fn challenge(
+    app: &App,
+    session: Option<UiaSession>,
+    source: Source,
+    error: Option<&Error>,
+) -> Response {
+    let session = session.unwrap_or_else(|| app.account.begin_session(source));
     let flows: Vec<Value> = Medium::ALL
         .into_iter()
         .filter(|medium| app.account.opens_resets(*medium))
@@ -145,9 +159,6 @@ async fn pass_on(
     origin: &Origin,
     request: Request,
 ) -> Result<Response> {
-    if !app.account.accounts.is_there() {
-        return Err(Error::UnknownToken { soft_logout: false });
-    }
     let path = request.uri().path_and_query();
     let passed_on = PassedOn {
         method: request.method().clone(),
@@ -155,7 +166,7 @@ async fn pass_on(
         access_token,
         body: read_body(request).await?.to_vec(),
     };
-    let answer = app.account.accounts.pass_on(passed_on, origin).await?;
+    let answer = app.account.change(passed_on, origin).await?;
     Ok(passed_back(answer))
 }
 

@@ -116,6 +116,10 @@ async fn request(
     source: Source,
 ) -> Result<Json<Reply>> {
     let request = read(app, medium, purpose, body, source)?;
+    if purpose == Purpose::Password {
+        // Nobody needs a mail about what can not be done.
+        app.account.check_password_change()?;
+    }
     let opened = app.validation.request_token(request).await?;
     Ok(Json(opened.into()))
 }

@@ -45,6 +45,15 @@ impl Problem {
         Self::typed("The two passwords are not the same. Type the new password twice.")
     }
 
+    /// A form that says nothing of what is wanted.
+    pub(crate) fn nothing_chosen() -> Self {
+        let why = "Type a new password and press the first button. The second one is for going on in your app.";
+        Self {
+            is_about_password: false,
+            ..Self::typed(why)
+        }
+    }
+
     fn typed(why: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
@@ -69,18 +78,18 @@ impl Problem {
             }
             Error::HomeserverFailed(_) => again(
                 "The homeserver does not answer as it should. Nothing is lost: this page still works. Wait a minute, \
-                 type the new password again, and press the button.",
+                 type the new password once more, and press the button.",
             ),
             Error::HomeserverTimeout(_) | Error::Unavailable(_) | Error::Internal(_) => Self {
                 what: "Perhaps your password is changed, perhaps not",
                 ..again(
                     "The server did not answer in time. Nothing is lost: this page still works. Wait a minute, type the \
-                     new password again, and press the button.",
+                     same new password once more, and press the button.",
                 )
             },
             Error::ProofHeld => again(
                 "A new password is being set on this page already. Wait a minute, then load the page again. If it still \
-                 asks for a password, type it again.",
+                 asks for a password, type the very same one once more; for another one, ask for a new mail.",
             ),
             Error::Limited { retry_after } => Self {
                 retry_after: Some(*retry_after),

@@ -10,8 +10,8 @@ use crate::{
     threepid::Threepid,
 };
 
-/// The most bindings of one account that are looked at.
-const MOST_BINDINGS: u32 = 1000;
+/// The most bindings of one account that are kept: the newest.
+const MOST_BINDINGS: u32 = 50;
 
 #[async_trait]
 impl Uia for SqliteStore {
@@ -72,6 +72,13 @@ impl Bindings for SqliteStore {
                     binding.sealed,
                     binding.bound_at.0,
                 ])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM binding WHERE user_id = ?1 AND (medium, address, server) NOT IN
+                       (SELECT medium, address, server FROM binding WHERE user_id = ?1
+                        ORDER BY bound_at DESC LIMIT ?2)",
+                )?
+                .execute(params![binding.user_id, MOST_BINDINGS])?;
             Ok(())
         })
         .await

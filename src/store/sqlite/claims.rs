@@ -101,28 +101,25 @@ pub(super) fn pause_all(connection: &Connection, now: Timestamp) -> rusqlite::Re
     )
 }
 
-pub(super) fn end(connection: &Connection, op_id: &str, now: Timestamp) -> rusqlite::Result<bool> {
+/// What is ended becomes a decoy: whoever asks again meets the same session as if nobody had an account.
+pub(super) fn end(connection: &Connection, op_id: &str) -> rusqlite::Result<bool> {
     let ended = connection
         .prepare_cached(
-            "UPDATE session SET expires_at = min(expires_at, ?2), claimed_by = NULL, claim_digest = NULL,
+            "UPDATE session SET genuine = 0, validated_at = NULL, claimed_by = NULL, claim_digest = NULL,
                                 claimed_until = NULL
              WHERE claimed_by = ?1 AND taken_at IS NULL",
         )?
-        .execute(params![op_id, now.0])?;
+        .execute([op_id])?;
     Ok(ended > 0)
 }
 
-pub(super) fn end_resets(
-    connection: &Connection,
-    user_id: &str,
-    now: Timestamp,
-) -> rusqlite::Result<usize> {
+pub(super) fn end_resets(connection: &Connection, user_id: &str) -> rusqlite::Result<usize> {
     connection
         .prepare_cached(
-            "UPDATE session SET expires_at = ?2
-             WHERE purpose = 'password' AND taken_at IS NULL AND user_id = ?1 AND expires_at > ?2",
+            "UPDATE session SET genuine = 0, validated_at = NULL
+             WHERE purpose = 'password' AND taken_at IS NULL AND genuine = 1 AND user_id = ?1",
         )?
-        .execute(params![user_id, now.0])
+        .execute([user_id])
 }
 
 /// The whole transaction after a reset.
@@ -133,7 +130,7 @@ pub(super) fn finish_reset(
     let Some(session) = take(connection, &finished.op_id, finished.now)? else {
         return Ok(Verdict::Undo(false));
     };
-    end_resets(connection, &finished.user_id, finished.now)?;
+    end_resets(connection, &finished.user_id)?;
     for notice in &finished.notices {
         queue(connection, &session, notice, finished.now)?;
     }
@@ -260,7 +257,7 @@ mod tests {
 
         async fn is_live(&self, sid: SessionId) -> bool {
             let session = self.store.find(sid).await.unwrap().unwrap();
-            !session.is_over(NOW)
+            session.genuine
         }
     }
 
@@ -394,7 +391,7 @@ mod tests {
         let sid = stored.validated(1, "@a:b").await;
         store.claim(claim_of(sid, "op", 1, NOW)).await.unwrap();
 
-        assert!(store.end("op", NOW).await.unwrap());
+        assert!(store.end("op").await.unwrap());
 
         assert!(!stored.is_live(sid).await);
         let again = store.claim(claim_of(sid, "op", 1, NOW)).await.unwrap();

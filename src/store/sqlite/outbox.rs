@@ -243,7 +243,10 @@ fn stale(queued: &Queued, now: Timestamp) -> Option<&'static str> {
         Some("the password is reset already")
     } else if session.validated_at.is_some() {
         Some("the address is proved already")
-    } else if session.replaced_at.is_some() || session.is_over(now) {
+    } else if session.replaced_at.is_some()
+        || session.is_over(now)
+        || (matches!(queued.kind, MessageKind::Token(_)) && !session.genuine)
+    {
         Some("its session is over")
     } else if session.send_attempt != queued.send_attempt {
         Some("a newer message was asked for")

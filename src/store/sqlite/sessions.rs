@@ -163,15 +163,15 @@ impl Sessions for SqliteStore {
             .await
     }
 
-    async fn end(&self, op_id: &str, now: Timestamp) -> StoreResult<bool> {
+    async fn end(&self, op_id: &str) -> StoreResult<bool> {
         let op_id = op_id.to_owned();
-        self.write_one(move |connection| claims::end(connection, &op_id, now))
+        self.write_one(move |connection| claims::end(connection, &op_id))
             .await
     }
 
-    async fn end_resets(&self, user_id: &str, now: Timestamp) -> StoreResult<usize> {
+    async fn end_resets(&self, user_id: &str) -> StoreResult<usize> {
         let user_id = user_id.to_owned();
-        self.write_one(move |connection| claims::end_resets(connection, &user_id, now))
+        self.write_one(move |connection| claims::end_resets(connection, &user_id))
             .await
     }
 
