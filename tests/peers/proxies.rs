@@ -158,6 +158,25 @@ fn nothing_else_of_threepid_is_reached() {
 }
 
 #[test]
+fn a_path_with_a_line_break_behind_it_is_not_threepid_s() {
+    for site in Site::all() {
+        for path in ACCOUNTS {
+            let path = format!("/_matrix/client/v3/{path}%0a");
+
+            let answer = site.ask(A, &path, &[]);
+
+            let told = format!("homeserver: {path}");
+            assert_eq!(
+                (answer.status, answer.body),
+                (200, told),
+                "{:?}",
+                site.proxy
+            );
+        }
+    }
+}
+
+#[test]
 fn what_administrators_and_homeservers_use_is_not_reached() {
     for site in Site::all() {
         for path in [
