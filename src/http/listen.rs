@@ -8,9 +8,9 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
-use url::Url;
+use url::{Host, Url};
 
-use crate::loopback::is_loopback;
+use crate::loopback::{is_loopback, is_loopback_url};
 
 /// A place to listen on: written `127.0.0.1:8090`, `[::1]:8090` or `unix:/run/threepid.sock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,30 @@ impl ListenAddress {
             });
         }
         Url::parse(&format!("http://{address}/")).ok()
+    }
+
+    /// Whether a URL surely leads here. No name but `localhost` is looked up; a port that the system chooses is not known.
+    pub(crate) fn is_reached_by(&self, url: &Url) -> bool {
+        let Self::Tcp(own) = self else {
+            return false;
+        };
+        if own.port() == 0 || url.port_or_known_default() != Some(own.port()) {
+            return false;
+        }
+        let ip = own.ip().to_canonical();
+        let given = match url.host() {
+            Some(Host::Ipv4(v4)) => IpAddr::from(v4),
+            Some(Host::Ipv6(v6)) => IpAddr::from(v6).to_canonical(),
+            _ => return is_loopback_url(url) && (ip.is_unspecified() || is_loopback(ip)),
+        };
+        // Calling the unspecified address leads to loopback; listening there takes loopback in, `[::]` that of IPv4 too.
+        let given = match given {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            given => given,
+        };
+        let takes_family = ip.is_ipv6() || given.is_ipv4();
+        given == ip || (ip.is_unspecified() && takes_family && is_loopback(given))
     }
 }
 
@@ -99,6 +123,37 @@ mod tests {
         }
         for bad in ["", "8090", ":8090", "localhost:8090", "unix:", "unix:/run/"] {
             assert!(bad.parse::<ListenAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_known_to_lead_here() {
+        for (address, url, expected) in [
+            ("127.0.0.1:8090", "http://127.0.0.1:8090/x", true),
+            ("127.0.0.1:8090", "http://localhost:8090", true),
+            ("127.0.0.1:8090", "http://[::ffff:127.0.0.1]:8090", true),
+            ("127.0.0.1:8090", "http://0.0.0.0:8090", true),
+            ("127.0.0.1:8090", "http://127.0.0.2:8090", false),
+            ("127.0.0.1:8090", "http://127.0.0.1:8008", false),
+            ("127.0.0.1:80", "http://127.0.0.1", true),
+            ("[::1]:8090", "http://localhost:8090", true),
+            ("[::1]:8090", "http://127.0.0.1:8090", false),
+            ("0.0.0.0:8090", "http://127.0.0.2:8090", true),
+            ("0.0.0.0:8090", "http://localhost:8090", true),
+            ("0.0.0.0:8090", "http://[::1]:8090", false),
+            ("0.0.0.0:8090", "http://synapse:8090", false),
+            ("[::]:8090", "http://127.0.0.1:8090", true),
+            ("[::]:8090", "http://[::1]:8090", true),
+            ("10.0.0.1:8090", "http://10.0.0.1:8090", true),
+            ("10.0.0.1:8090", "http://localhost:8090", false),
+            ("127.0.0.1:0", "http://127.0.0.1:0", false),
+            ("unix:/run/x.sock", "http://localhost", false),
+        ] {
+            let (at, to) = (
+                address.parse::<ListenAddress>().unwrap(),
+                Url::parse(url).unwrap(),
+            );
+            assert_eq!(at.is_reached_by(&to), expected, "{address} {url}");
         }
     }
 

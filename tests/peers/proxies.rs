@@ -158,6 +158,25 @@ fn nothing_else_of_threepid_is_reached() {
 }
 
 #[test]
+fn a_path_with_a_line_break_behind_it_is_not_threepid_s() {
+    for site in Site::all() {
+        for path in ACCOUNTS {
+            let path = format!("/_matrix/client/v3/{path}%0a");
+
+            let answer = site.ask(A, &path, &[]);
+
+            let told = format!("homeserver: {path}");
+            assert_eq!(
+                (answer.status, answer.body),
+                (200, told),
+                "{:?}",
+                site.proxy
+            );
+        }
+    }
+}
+
+#[test]
 fn what_administrators_and_homeservers_use_is_not_reached() {
     for site in Site::all() {
         for path in [
@@ -303,5 +322,52 @@ fn no_log_holds_a_secret_not_even_when_threepid_is_down() {
         for word in [secret, &code, "monkeys"] {
             assert!(!logs.contains(word), "{word} in {:?}: {logs}", site.proxy);
         }
+    }
+}
+
+#[test]
+fn no_log_holds_what_is_asked_behind_a_path() {
+    for mut site in Site::all() {
+        let prefixed = PREFIXES
+            .iter()
+            .flat_map(|prefix| ACCOUNTS.map(|path| format!("/_matrix/client/{prefix}/{path}")));
+        let otherwise = [
+            SUBMIT,
+            SUBMIT_OF_SYNAPSE,
+            "/_matrix/client/v3/auth/m%2elogin.email.identity/fallback/web",
+            "/_matrix/client/v3/account/whoami",
+            "/_%74hreepid/link/monkeys",
+            "/elsewhere",
+        ];
+        for path in prefixed.chain(otherwise.map(str::to_owned)) {
+            site.ask(A, &format!("{path}?a=%3F&b=/?session=monkeys"), &[]);
+        }
+        site.ask(A, "/_matrix/client/versions", &[]);
+        site.lose_threepid();
+        for path in [ADD, SUBMIT] {
+            let answer = site.ask(A, &format!("{path}?session=monkeys"), &[]);
+            assert_eq!(answer.status, 502, "{:?} {path}: {answer:?}", site.proxy);
+        }
+
+        let logs = site.logs();
+        assert!(logs.contains("/_matrix/client/versions"), "{logs}");
+        assert!(logs.contains("/fallback/web"), "{logs}");
+        assert!(!logs.contains("monkeys"), "{:?}: {logs}", site.proxy);
+    }
+}
+
+#[test]
+fn no_log_holds_where_a_browser_goes_next() {
+    for site in Site::all() {
+        let next_link = "https://app.example.org/?session=monkeys";
+        let body = json!({ "client_secret": "s3cret", "email": "alice@example.org", "send_attempt": 1, "next_link": next_link });
+        site.ask(A, ADD, &["--data", &body.to_string()]);
+        let (link, _) = site.mail("alice@example.org");
+
+        let done = site.ask(A, &link, &["--data", "", "--include"]);
+
+        assert!(done.body.contains(next_link), "{done:?}");
+        let logs = site.logs();
+        assert!(!logs.contains("monkeys"), "{:?}: {logs}", site.proxy);
     }
 }

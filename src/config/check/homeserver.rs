@@ -9,6 +9,7 @@ use crate::{
     config::{
         Config,
         homeserver::{HomeserverKind, SecretPrefix},
+        values::PublicUrl,
     },
     http::delegate::Prefix,
     loopback::is_loopback_url,
@@ -27,6 +28,7 @@ const MAKE: &str = "make one with: openssl rand -hex 32";
 
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     check_kind(config, refuse);
+    check_loop(config, refuse);
     check_tokens(config, refuse);
     check_calls(config, refuse);
     check_delegate(config, refuse);
@@ -89,6 +91,42 @@ fn check_kind(config: &Config, refuse: &mut impl FnMut(&str, String)) {
             );
         }
     }
+}
+
+/// A homeserver's URL that leads back to us would have each question asked again and again.
+fn check_loop(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    let server = &config.server;
+    let homeserver = &config.homeserver;
+    let Some(url) = homeserver
+        .url()
+        .filter(|_| homeserver.kind != HomeserverKind::None)
+    else {
+        return;
+    };
+    let internal = server.internal_address().ok().flatten();
+    let mut own = server.listen.0.iter().chain(&internal);
+    let what = if let Some(address) = own.find(|address| address.is_reached_by(url)) {
+        format!("{address} is threepid's own address")
+    } else if let Some(PublicUrl(public)) = &server.public_url
+        && is_behind(public, url)
+    {
+        "it leads to the server of server.public_url".to_owned()
+    } else {
+        return;
+    };
+    refuse(
+        "homeserver.url",
+        format!(
+            "{what}, and what threepid asks there would come back to threepid; write where the homeserver itself listens, \
+             past the reverse proxy, as url = \"http://127.0.0.1:8008\""
+        ),
+    );
+}
+
+/// Whether clients who are told `public` call `url`. Another path of that server may well be the homeserver's.
+fn is_behind(public: &Url, url: &Url) -> bool {
+    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+    public.origin() == url.origin() && (path(url).is_empty() || path(url) == path(public))
 }
 
 /// The key that a token was written under.

@@ -59,6 +59,30 @@ const BAD: &[(&str, &str)] = &[
         "homeserver.url: it ends before /_matrix and /_synapse",
     ),
     (
+        "[homeserver]\nurl = 'http://localhost:8090'",
+        "homeserver.url: 127.0.0.1:8090 is threepid's own address, and what threepid asks there would come back to \
+         threepid; write where the homeserver itself listens, past the reverse proxy, as url = \"http://127.0.0.1:8008\"",
+    ),
+    (
+        "[homeserver]\nurl = 'http://127.0.0.1:8091/x'",
+        "homeserver.url: 127.0.0.1:8091 is threepid's own",
+    ),
+    (
+        "[homeserver]\nurl = 'https://matrix.example.org:443'\n\
+         [server]\npublic_url = 'https://matrix.example.org'\ntrusted_proxies = ['127.0.0.1']",
+        "homeserver.url: it leads to the server of server.public_url, and what threepid asks there would come back",
+    ),
+    (
+        "[homeserver]\nurl = 'https://example.org'\n\
+         [server]\npublic_url = 'https://example.org/x/'\ntrusted_proxies = ['127.0.0.1']",
+        "homeserver.url: it leads to the server of server.public_url",
+    ),
+    (
+        "[homeserver]\nurl = 'https://example.org/x'\n\
+         [server]\npublic_url = 'https://example.org/x/'\ntrusted_proxies = ['127.0.0.1']",
+        "homeserver.url: it leads to the server of server.public_url",
+    ),
+    (
         "[homeserver]\nurl = 'http://127.0.0.1:8008'\ntimeout = '6s'",
         "homeserver.timeout: one request may need 6 calls, and 6 times 6s is more than server.request_timeout",
     ),
@@ -145,6 +169,23 @@ fn a_homeserver_may_tell_whose_tokens_are_while_we_keep_the_addresses() {
     assert_eq!(homeserver.kind, HomeserverKind::Local);
     assert!(homeserver.admin_token().unwrap().is_none());
     assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_homeserver_beside_us_is_not_taken_for_us() {
+    const PUBLIC: &str =
+        "public_url = 'https://matrix.example.org'\ntrusted_proxies = ['127.0.0.1']";
+    for url in [
+        "http://127.0.0.1:8008",
+        "http://127.0.0.2:8090",
+        "http://[::1]:8091",
+        "http://matrix.example.org:8008",
+        "https://synapse.example.org",
+        "https://matrix.example.org/behind/",
+    ] {
+        let file = format!("[server]\n{PUBLIC}\n[homeserver]\nurl = '{url}'");
+        assert!(read(&file).is_ok(), "{url}");
+    }
 }
 
 #[test]

@@ -213,6 +213,7 @@ fn threepid(folder: &Path) -> (Process, String, String) {
         .env("THREEPID__SERVER__PUBLIC_URL", format!("https://{HOST}"))
         .env("THREEPID__SERVER__TRUSTED_PROXIES", "127.0.0.1,::1")
         .env("THREEPID__LIMITS__PER_SOURCE", "2/1h")
+        .env("THREEPID__NEXT_LINKS__ALLOWED", "app.example.org")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
