@@ -341,6 +341,57 @@ async fn what_another_writer_gave_away_is_not_taken_back() {
 }
 
 #[tokio::test]
+async fn what_moved_to_another_account_meanwhile_stays_there() {
+    let homeserver = populated().await;
+    let synapse = synapse(&homeserver);
+    let phone = Threepid::msisdn("GB", "07700900001").unwrap();
+    homeserver.fail_once("PUT", USERS, Fault::ThenMoved("Old@Example.org", BOB));
+
+    let unbound = Directory::unbind(&*synapse, ALICE, &phone).await;
+
+    assert_eq!(unbound, Ok(true));
+    let bobs = ["Old@Example.org", "bob@example.org"];
+    assert_eq!(addresses(&homeserver, BOB), bobs);
+    assert!(addresses(&homeserver, ALICE).is_empty());
+    assert_eq!(homeserver.count("PUT", ""), 1);
+}
+
+#[tokio::test]
+async fn what_was_lost_beside_a_moved_address_is_written_again() {
+    let homeserver = populated().await;
+    let synapse = impatient(&homeserver);
+    homeserver.fail_once("PUT", USERS, Fault::StatusHalfway(200));
+    let moved = Fault::ThenMoved("new@example.org", BOB);
+    homeserver.fail_nth(2, "GET", USERS, moved);
+
+    let bound = bind(&synapse, ALICE, "new@example.org").await;
+
+    assert_eq!(bound, Ok(Bound::OwnedByOther));
+    let alices = ["Old@Example.org", "447700900001"];
+    assert_eq!(addresses(&homeserver, ALICE), alices);
+    let bobs = ["bob@example.org", "new@example.org"];
+    assert_eq!(addresses(&homeserver, BOB), bobs);
+}
+
+#[tokio::test]
+async fn a_refused_list_takes_no_address_back_in_any_spelling() {
+    for spelling in ["Old@Example.org", "old@example.org"] {
+        let homeserver = populated().await;
+        homeserver.refuse("evil@example.org");
+        let synapse = synapse(&homeserver);
+        homeserver.fail_once("PUT", USERS, Fault::ThenMoved(spelling, BOB));
+
+        let refused = bind(&synapse, ALICE, "evil@example.org").await;
+
+        let is_failure = matches!(refused, Err(Error::HomeserverFailed(_)));
+        assert!(is_failure, "{spelling}: {refused:?}");
+        assert_eq!(addresses(&homeserver, ALICE), ["447700900001"]);
+        let bobs = addresses(&homeserver, BOB);
+        assert!(bobs.iter().any(|address| address == spelling), "{bobs:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_address_costs_no_other() {
     let homeserver = populated().await;
     homeserver.refuse("evil@example.org");

@@ -24,23 +24,8 @@ const OWNERS: &str = "/_synapse/admin/v1/threepid";
 impl Directory for Synapse {
     /// `GET /_synapse/admin/v1/threepid/{medium}/users/{address}`
     async fn owner(&self, threepid: &Threepid) -> Result<Option<String>> {
-        let medium = threepid.medium();
-        let address = segment(threepid.address());
-        let path = format!("{OWNERS}/{medium}/users/{address}");
-        let call = Call::get(OWNERS, path).bearer(self.admin()?);
-        let answer = self.client.send(call).await?;
-        if answer.says(StatusCode::NOT_FOUND, "M_NOT_FOUND") {
-            return Ok(None);
-        }
-        if answer.status != StatusCode::OK {
-            return Err(answer.admin_fault());
-        }
-        let asked = answer.asked.clone();
-        let body = answer.success()?;
-        let user_id = body.get("user_id").and_then(Value::as_str);
-        let user_id = user_id.filter(|user_id| is_user_id(user_id));
-        let user_id = user_id.ok_or_else(|| asked.broken("200 and no user_id"))?;
-        Ok(Some(user_id.to_owned()))
+        let medium = threepid.medium().as_str();
+        self.find_owner(medium, threepid.address()).await
     }
 
     /// Of the homeserver's own writers, and of other processes, nobody waits for us: what they did meanwhile is read
@@ -103,6 +88,28 @@ impl Directory for Synapse {
                 .unwrap_or(Timestamp(0)),
         };
         Ok(account.threepids()?.into_iter().map(contact).collect())
+    }
+}
+
+impl Synapse {
+    /// The user id of the account that has an address in exactly this spelling; `None` if no account has.
+    pub(super) async fn find_owner(&self, medium: &str, address: &str) -> Result<Option<String>> {
+        let (medium, address) = (segment(medium), segment(address));
+        let path = format!("{OWNERS}/{medium}/users/{address}");
+        let call = Call::get(OWNERS, path).bearer(self.admin()?);
+        let answer = self.client.send(call).await?;
+        if answer.says(StatusCode::NOT_FOUND, "M_NOT_FOUND") {
+            return Ok(None);
+        }
+        if answer.status != StatusCode::OK {
+            return Err(answer.admin_fault());
+        }
+        let asked = answer.asked.clone();
+        let body = answer.success()?;
+        let user_id = body.get("user_id").and_then(Value::as_str);
+        let user_id = user_id.filter(|user_id| is_user_id(user_id));
+        let user_id = user_id.ok_or_else(|| asked.broken("200 and no user_id"))?;
+        Ok(Some(user_id.to_owned()))
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
-    homeserver::Directory,
     threepid::{Medium, Threepid},
 };
 
@@ -51,6 +50,21 @@ impl Entry {
 
     fn is_same(&self, other: &Self) -> bool {
         self.medium == other.medium && self.address == other.address
+    }
+
+    /// The address as it is, and as the homeserver would write it now if that is different.
+    fn spellings(&self) -> Vec<String> {
+        let canonical = if self.medium == Medium::Email.as_str() {
+            Threepid::email(&self.address)
+                .map_or_else(|_| self.address.clone(), |email| email.address().to_owned())
+        } else {
+            self.address.trim_start_matches('+').to_owned()
+        };
+        let mut spellings = vec![self.address.clone()];
+        if canonical != self.address {
+            spellings.push(canonical);
+        }
+        spellings
     }
 
     /// Whether it is another spelling of an address, or the same.
@@ -132,16 +146,25 @@ pub(super) enum Change<'a> {
 
 impl Change<'_> {
     /// The list as it is to be.
-    fn apply(self, mut list: Vec<Entry>) -> Vec<Entry> {
-        match self {
-            Self::Add(threepid) if list.iter().any(|entry| entry.is(threepid)) => {}
-            Self::Add(threepid) => list.push(Entry::new(threepid)),
-            Self::Remove(threepid) => list.retain(|entry| !entry.is(threepid)),
+    fn apply(self, list: Vec<Entry>) -> Vec<Entry> {
+        let mut list = self.strip(list);
+        if let Self::Add(threepid) = self
+            && !list.iter().any(|entry| entry.is(threepid))
+        {
+            list.push(Entry::new(threepid));
         }
         list
     }
 
-    /// The list as it was, whatever is left of it.
+    /// The list without what is to be removed.
+    fn strip(self, mut list: Vec<Entry>) -> Vec<Entry> {
+        if let Self::Remove(threepid) = self {
+            list.retain(|entry| !entry.is(threepid));
+        }
+        list
+    }
+
+    /// The list without what was to be added.
     fn undo(self, mut list: Vec<Entry>) -> Vec<Entry> {
         if let Self::Add(threepid) = self {
             list.retain(|entry| !entry.is(threepid));
@@ -162,9 +185,9 @@ fn are_equal(one: &[Entry], other: &[Entry]) -> bool {
     one.len() == other.len() && have_all(one, other)
 }
 
-/// Whether a change is made, and nothing that was wanted is lost.
+/// Whether nothing that was wanted is lost, and what was to be removed is gone.
 fn is_done(there: &[Entry], wanted: &[Entry], change: Change<'_>) -> bool {
-    are_equal(&change.apply(there.to_vec()), there) && have_all(there, wanted)
+    have_all(there, wanted) && are_equal(&change.strip(there.to_vec()), there)
 }
 
 fn union(mut one: Vec<Entry>, other: Vec<Entry>) -> Vec<Entry> {
@@ -220,8 +243,8 @@ impl Synapse {
     }
 
     /// Changes the list of an account's addresses from `before`, and reads it back. What was lost on the way is put
-    /// there again, once; but an address that another account has got meanwhile is left to that. The account's turn must
-    /// be the caller's.
+    /// there again, once; but any address that another account has got meanwhile is left to that. The account's turn
+    /// must be the caller's.
     ///
     /// # Errors
     /// [`Error::HomeserverFailed`] if the homeserver refuses the list: then it is as it was.
@@ -229,29 +252,51 @@ impl Synapse {
     pub(super) async fn change(
         &self,
         user_id: &str,
-        before: Vec<Entry>,
+        mut before: Vec<Entry>,
         change: Change<'_>,
     ) -> Result<()> {
         let mut wanted = change.apply(before.clone());
         for attempt in 0..TRIES {
             let written = self.write(user_id, &wanted, &before, change).await;
             let there = written.map_err(|error| if attempt == 0 { error } else { begun(error) })?;
-            if is_done(&there, &wanted, change) || self.is_others(user_id, change).await? {
+            wanted = self.without_others(user_id, wanted, &there).await?;
+            if is_done(&there, &wanted, change) {
                 return Ok(());
             }
-            wanted = change.apply(union(wanted, there));
+            wanted = change.strip(union(wanted, there.clone()));
+            // What others have added meanwhile is not to be lost by the next try either.
+            before = union(before, change.undo(there));
         }
         let cause = "somebody else changes the same account's addresses at the homeserver";
         Err(Error::HomeserverTimeout(cause.to_owned()))
     }
 
-    /// Whether the address that was to be added is another account's now: writing it again would take it away from there.
-    async fn is_others(&self, user_id: &str, change: Change<'_>) -> Result<bool> {
-        let Change::Add(threepid) = change else {
-            return Ok(false);
-        };
-        let owner = self.owner(threepid).await.map_err(begun)?;
-        Ok(owner.is_some_and(|owner| owner != user_id))
+    /// Leaves out of a list what is missing from what is there, and another account's now: writing it again would take
+    /// it away from there.
+    async fn without_others(
+        &self,
+        user_id: &str,
+        list: Vec<Entry>,
+        there: &[Entry],
+    ) -> Result<Vec<Entry>> {
+        let mut left = Vec::with_capacity(list.len());
+        for entry in list {
+            if have(there, &entry) || !self.is_others(user_id, &entry).await? {
+                left.push(entry);
+            }
+        }
+        Ok(left)
+    }
+
+    /// Whether an address is another account's, in the spelling that it has or that it would get.
+    async fn is_others(&self, user_id: &str, entry: &Entry) -> Result<bool> {
+        for address in entry.spellings() {
+            let owner = self.find_owner(&entry.medium, &address).await;
+            if owner.map_err(begun)?.is_some_and(|owner| owner != user_id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the list once; what is there then.
@@ -278,10 +323,11 @@ impl Synapse {
         self.entries(user_id).await.map_err(begun)
     }
 
-    /// After a refusal: what was lost is put there again, once.
+    /// After a refusal: what was lost, and is nobody else's now, is put there again, once.
     async fn restore(&self, user_id: &str, before: Vec<Entry>, change: Change<'_>) -> Result<()> {
         let there = self.entries(user_id).await.map_err(begun)?;
-        let whole = change.undo(union(before, there.clone()));
+        let before = self.without_others(user_id, before, &there).await?;
+        let whole = union(before, change.undo(there.clone()));
         if are_equal(&there, &whole) {
             return Ok(());
         }
@@ -349,9 +395,30 @@ mod tests {
             addresses(&Change::Add(&alice).apply(old.clone())),
             addresses(&old)
         );
+        assert_eq!(
+            addresses(&Change::Add(&alice).strip(old.clone())),
+            addresses(&old)
+        );
         let added = Change::Add(&alice).apply(removed[1..].to_vec());
         assert_eq!(addresses(&added), ["b@c.org", "alice@example.org"]);
         assert_eq!(addresses(&Change::Add(&alice).undo(added)), ["b@c.org"]);
+    }
+
+    #[test]
+    fn an_old_address_has_two_spellings() {
+        for (medium, address, spellings) in [
+            ("email", "a@b.org", &["a@b.org"][..]),
+            ("email", "A@B.org", &["A@B.org", "a@b.org"]),
+            ("email", "nonsense", &["nonsense"]),
+            ("msisdn", "447700900001", &["447700900001"]),
+            (
+                "msisdn",
+                "+447700900001",
+                &["+447700900001", "447700900001"],
+            ),
+        ] {
+            assert_eq!(entry(medium, address).spellings(), spellings);
+        }
     }
 
     #[test]

@@ -199,6 +199,13 @@ impl State {
         Ok(answer)
     }
 
+    /// Deletes the addresses of the account that a path ends with.
+    pub(super) fn lose_threepids(&mut self, seen: &Seen) {
+        if let Some(user) = self.users.get_mut(&last(&seen.path)) {
+            user.threepids.clear();
+        }
+    }
+
     fn user(&mut self, user_id: &str) -> Result<&mut User, Answer> {
         let user = self.users.get_mut(user_id);
         user.ok_or_else(|| Answer::error(404, "M_NOT_FOUND"))
@@ -222,6 +229,10 @@ fn details(user_id: &str, user: &User) -> Value {
 
 fn decode(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+fn last(path: &str) -> String {
+    path.rsplit('/').next().map(decode).unwrap_or_default()
 }
 
 fn text(body: &Value, key: &str) -> Result<String, Answer> {

@@ -45,6 +45,10 @@ pub(crate) enum Fault {
     Unrecognized,
     /// It is done; then the last address of the list goes to this account.
     ThenGivenTo(&'static str),
+    /// It is done; then this e-mail address goes to this account.
+    ThenMoved(&'static str, &'static str),
+    /// The account's old list is deleted, and no more is done; an error of this status.
+    StatusHalfway(u16),
     /// It is answered as if it were done, and somebody else undoes it at once.
     Undone,
 }
@@ -56,30 +60,23 @@ impl Fault {
         seen: &Seen,
         state: &Mutex<State>,
     ) -> io::Result<Response<Full<Bytes>>> {
-        let work = || lock(state).answer(seen).response();
-        let broken = || io::Error::other("broken off");
+        if let Self::Slow(ms) = self {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        let answer = self.act(seen, &mut lock(state));
         let error = |status, errcode: &str| {
             let body = json!({ "errcode": errcode, "error": format!("Words of {}", seen.method) });
             Answer { status, body }.response()
         };
         Ok(match self {
-            Self::Slow(ms) => {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                work()
+            Self::Slow(_) | Self::ThenGivenTo(_) | Self::ThenMoved(..) | Self::Undone => {
+                answer.expect("it was done").response()
             }
-            Self::Silent => pending().await,
-            Self::SilentAfter => {
-                work();
-                pending().await
+            Self::Silent | Self::SilentAfter => pending().await,
+            Self::Drop | Self::DropAfter => {
+                return Err(io::Error::other("broken off"));
             }
-            Self::Drop => return Err(broken()),
-            Self::DropAfter => {
-                work();
-                return Err(broken());
-            }
-            Self::Status(status) => error(status, "M_UNKNOWN"),
-            Self::StatusAfter(status) => {
-                work();
+            Self::Status(status) | Self::StatusAfter(status) | Self::StatusHalfway(status) => {
                 error(status, "M_UNKNOWN")
             }
             Self::Html => text(404, "text/html", "<h1>Not found</h1>"),
@@ -92,23 +89,41 @@ impl Fault {
             Self::TokenRevoked => error(401, "M_UNKNOWN_TOKEN"),
             Self::NotAdmin => error(403, "M_FORBIDDEN"),
             Self::Unrecognized => error(404, "M_UNRECOGNIZED"),
+        })
+    }
+
+    /// Does what is done in spite of it; the answer to the request, if that was done.
+    fn act(self, seen: &Seen, state: &mut State) -> Option<Answer> {
+        match self {
+            Self::Slow(_) | Self::SilentAfter | Self::DropAfter | Self::StatusAfter(_) => {
+                Some(state.answer(seen))
+            }
             Self::ThenGivenTo(user_id) => {
-                let response = work();
-                let entry = seen.json()["threepids"]
-                    .as_array()
-                    .and_then(|list| list.last().cloned());
+                let answer = state.answer(seen);
+                let list = seen.json()["threepids"].as_array().cloned();
+                let entry = list.and_then(|list| list.last().cloned());
                 let entry = entry.unwrap_or_default();
                 let text = |key: &str| entry[key].as_str().unwrap_or_default();
-                lock(state).give(user_id, text("medium"), text("address"));
-                response
+                state.give(user_id, text("medium"), text("address"));
+                Some(answer)
+            }
+            Self::ThenMoved(address, user_id) => {
+                let answer = state.answer(seen);
+                state.give(user_id, "email", address);
+                Some(answer)
             }
             Self::Undone => {
-                let kept = lock(state).clone();
-                let response = work();
-                *lock(state) = kept;
-                response
+                let kept = state.clone();
+                let answer = state.answer(seen);
+                *state = kept;
+                Some(answer)
             }
-        })
+            Self::StatusHalfway(_) => {
+                state.lose_threepids(seen);
+                None
+            }
+            _ => None,
+        }
     }
 }
 
