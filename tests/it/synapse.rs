@@ -509,3 +509,21 @@ async fn debug_shows_no_token() {
     let shown = format!("{:?}{:?}", settings(&homeserver), synapse(&homeserver));
     assert!(!shown.contains(ADMIN_TOKEN), "{shown}");
 }
+
+#[tokio::test]
+async fn a_change_that_may_come_late_lets_no_other_pass() {
+    let homeserver = populated().await;
+    let synapse = impatient(&homeserver);
+    homeserver.fail("PUT", USERS, Fault::Silent);
+    let late = bind(&synapse, ALICE, "late@example.org").await;
+    homeserver.heal();
+
+    let other = bind(&synapse, ALICE, "other@example.org").await;
+    let bobs = bind(&synapse, BOB, "his@example.org").await;
+    let same = bind(&synapse, ALICE, "late@example.org").await;
+    let then = bind(&synapse, ALICE, "other@example.org").await;
+
+    assert!(matches!(late, Err(Error::HomeserverTimeout(_))), "{late:?}");
+    assert!(matches!(other, Err(Error::HomeserverFailed(_))), "{other:?}");
+    assert_eq!((bobs, same, then), (Ok(Bound::Bound), Ok(Bound::Bound), Ok(Bound::Bound)));
+}

@@ -48,7 +48,7 @@ impl Directory for Synapse {
         }
         let account = self.find_person(user_id).await?;
         let before = account.ok_or_else(no_account)?.threepids()?;
-        self.change(user_id, before, Change::Add(threepid)).await?;
+        self.make(user_id, before, Change::Add(threepid)).await?;
         match self.owner(threepid).await {
             Ok(Some(owner)) if owner == user_id => Ok(Bound::Bound),
             Ok(Some(_)) => Ok(Bound::OwnedByOther),
@@ -68,8 +68,7 @@ impl Directory for Synapse {
         if !before.iter().any(|entry| entry.is(threepid)) {
             return Ok(false);
         }
-        self.change(user_id, before, Change::Remove(threepid))
-            .await?;
+        self.make(user_id, before, Change::Remove(threepid)).await?;
         Ok(true)
     }
 
@@ -110,6 +109,16 @@ impl Synapse {
         let user_id = user_id.filter(|user_id| is_user_id(user_id));
         let user_id = user_id.ok_or_else(|| asked.broken("200 and no user_id"))?;
         Ok(Some(user_id.to_owned()))
+    }
+}
+
+impl Synapse {
+    /// Makes a change, unless an earlier one of the same account may be made yet.
+    async fn make(&self, user_id: &str, before: Vec<Entry>, change: Change<'_>) -> Result<()> {
+        self.unsettled.check(user_id, &before, change)?;
+        let made = self.change(user_id, before, change).await;
+        self.unsettled.note(user_id, change, &made);
+        made
     }
 }
 

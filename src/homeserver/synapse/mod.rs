@@ -7,13 +7,14 @@ mod client;
 mod detect;
 mod directory;
 mod policy;
+mod unsettled;
 mod users;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
-use self::{client::Client, policy::Remembered};
+use self::{client::Client, policy::Remembered, unsettled::Unsettled};
 use crate::{
     error::{Error, Result},
     secret::AccessToken,
@@ -43,6 +44,7 @@ pub struct Synapse {
     admin_token: Option<AccessToken>,
     turns: Turns,
     policy: Remembered,
+    unsettled: Unsettled,
 }
 
 impl fmt::Debug for Synapse {
@@ -69,6 +71,7 @@ impl Synapse {
             admin_token: settings.admin_token,
             turns: Turns::default(),
             policy: Remembered::default(),
+            unsettled: Unsettled::default(),
         }))
     }
 
