@@ -122,7 +122,8 @@ impl Synapse {
     ///
     /// # Errors
     /// [`Error::HomeserverFailed`] if the homeserver refuses the list: then it is as it was.
-    /// [`Error::HomeserverTimeout`] if what is there now is not known, or not what is wanted.
+    /// [`Error::HomeserverTimeout`] if what is there now is not known, or not what is wanted; what was lost was put there
+    /// again, if that could be done.
     pub(super) async fn change(
         &self,
         user_id: &str,
@@ -173,7 +174,7 @@ impl Synapse {
         Ok(false)
     }
 
-    /// Writes the list once; what is there then.
+    /// Writes the list once; what is there then. No answer is no failure if the list shows that all is done.
     async fn write(
         &self,
         user_id: &str,
@@ -181,7 +182,10 @@ impl Synapse {
         before: &[Entry],
         change: Change<'_>,
     ) -> Result<Vec<Entry>> {
-        let answer = self.put(user_id, list).await?;
+        let answer = match self.put(user_id, list).await {
+            Ok(answer) => answer,
+            Err(error) => return self.settle(user_id, list, before, change, error).await,
+        };
         match answer.status {
             StatusCode::OK => {}
             StatusCode::CREATED => tracing::error!(
@@ -189,18 +193,55 @@ impl Synapse {
                 "the homeserver made an account while its addresses were changed: somebody had deleted it"
             ),
             StatusCode::BAD_REQUEST => {
-                self.restore(user_id, before.to_vec(), change).await?;
+                let there = self.entries(user_id).await.map_err(begun)?;
+                self.restore(user_id, before, there, change).await?;
                 return Err(answer.fault());
             }
-            _ => return Err(answer.admin_fault()),
+            _ => {
+                let error = answer.admin_fault();
+                return self.settle(user_id, list, before, change, error).await;
+            }
         }
         self.entries(user_id).await.map_err(begun)
     }
 
-    /// After a refusal: what was lost, and is nobody else's now, is put there again, once.
-    async fn restore(&self, user_id: &str, before: Vec<Entry>, change: Change<'_>) -> Result<()> {
-        let there = self.entries(user_id).await.map_err(begun)?;
-        let before = self.without_others(user_id, before, &there).await?;
+    /// After a call that failed: what is there, if it is what was wanted all the same. Else the failure; but what was
+    /// lost is put there again first, for whoever tries once more takes what is there for the whole list.
+    async fn settle(
+        &self,
+        user_id: &str,
+        list: &[Entry],
+        before: &[Entry],
+        change: Change<'_>,
+        error: Error,
+    ) -> Result<Vec<Entry>> {
+        if !matches!(error, Error::HomeserverTimeout(_)) {
+            return Err(error);
+        }
+        let Ok(there) = self.entries(user_id).await else {
+            return Err(error);
+        };
+        let Ok(wanted) = self.without_others(user_id, list.to_vec(), &there).await else {
+            return Err(error);
+        };
+        if is_done(&there, &wanted, change) {
+            return Ok(there);
+        }
+        self.restore(user_id, before, there, change).await?;
+        Err(error)
+    }
+
+    /// What was lost, and is nobody else's now, is put there again, once.
+    async fn restore(
+        &self,
+        user_id: &str,
+        before: &[Entry],
+        there: Vec<Entry>,
+        change: Change<'_>,
+    ) -> Result<()> {
+        let before = self
+            .without_others(user_id, before.to_vec(), &there)
+            .await?;
         let whole = union(before, change.undo(there.clone()));
         if are_equal(&there, &whole) {
             return Ok(());
@@ -212,7 +253,7 @@ impl Synapse {
         }
         tracing::error!(
             user_id,
-            "the homeserver refused a list of addresses, dropped the old one, and does not take it back"
+            "the homeserver dropped addresses of an account while they were changed, and does not take them back"
         );
         Err(begun(answer.admin_fault()))
     }
