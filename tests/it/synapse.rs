@@ -294,7 +294,7 @@ async fn every_fault_leaves_the_address_untaken_or_wholly_bound() {
                 Err(Error::HomeserverTimeout(_)) => {
                     assert!(left == old || left == whole, "{case}: {left:?}");
                 }
-                // It was seen to be wrong, and done again.
+                // It was looked at, and done again if it was wrong.
                 Ok(bound) => assert!(*bound == Bound::Bound && left == whole, "{case}: {left:?}"),
                 Err(_) => assert_eq!(left, old, "{case}: {failed:?}"),
             }
@@ -389,6 +389,110 @@ async fn a_refused_list_takes_no_address_back_in_any_spelling() {
         let bobs = addresses(&homeserver, BOB);
         assert!(bobs.iter().any(|address| address == spelling), "{bobs:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_done_without_an_answer_counts_as_done() {
+    for fault in [
+        Fault::SilentAfter,
+        Fault::DropAfter,
+        Fault::StatusAfter(500),
+    ] {
+        let homeserver = populated().await;
+        let synapse = impatient(&homeserver);
+
+        homeserver.fail_once("PUT", USERS, fault);
+        let bound = bind(&synapse, ALICE, "new@example.org").await;
+        homeserver.fail_once("PUT", USERS, fault);
+        let unbound = unbind(&synapse, ALICE, "new@example.org").await;
+
+        assert_eq!((bound, unbound), (Ok(Bound::Bound), Ok(true)), "{fault:?}");
+        let alices = ["Old@Example.org", "447700900001"];
+        assert_eq!(addresses(&homeserver, ALICE), alices, "{fault:?}");
+        assert_eq!(homeserver.count("PUT", ""), 2, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_lost_halfway_is_restored() {
+    for fault in [
+        Fault::SilentHalfway,
+        Fault::DropHalfway,
+        Fault::StatusHalfway(500),
+    ] {
+        let homeserver = populated().await;
+        let synapse = impatient(&homeserver);
+        let old = addresses(&homeserver, ALICE);
+
+        homeserver.fail_once("PUT", USERS, fault);
+        let bound = bind(&synapse, ALICE, "new@example.org").await;
+        let after_bind = addresses(&homeserver, ALICE);
+        homeserver.fail_once("PUT", USERS, fault);
+        let unbound = unbind(&synapse, ALICE, "old@example.org").await;
+        let after_unbind = addresses(&homeserver, ALICE);
+
+        let is_unknown = matches!(bound, Err(Error::HomeserverTimeout(_)));
+        assert!(is_unknown, "{fault:?}: {bound:?}");
+        let is_unknown = matches!(unbound, Err(Error::HomeserverTimeout(_)));
+        assert!(is_unknown, "{fault:?}: {unbound:?}");
+        assert_eq!((&after_bind, &after_unbind), (&old, &old), "{fault:?}");
+        let again = bind(&synapse, ALICE, "new@example.org").await;
+        assert_eq!(again, Ok(Bound::Bound), "{fault:?}");
+        assert_eq!(homeserver.threepids(ALICE).len(), 3, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_restored_list_takes_nothing_from_another_account() {
+    let homeserver = populated().await;
+    let synapse = synapse(&homeserver);
+    homeserver.fail_once("PUT", USERS, Fault::StatusHalfway(500));
+    let moved = Fault::ThenMoved("old@example.org", BOB);
+    homeserver.fail_nth(2, "GET", USERS, moved);
+
+    let failed = bind(&synapse, ALICE, "new@example.org").await;
+
+    let is_unknown = matches!(failed, Err(Error::HomeserverTimeout(_)));
+    assert!(is_unknown, "{failed:?}");
+    assert_eq!(addresses(&homeserver, ALICE), ["447700900001"]);
+    let bobs = ["bob@example.org", "old@example.org"];
+    assert_eq!(addresses(&homeserver, BOB), bobs);
+}
+
+#[tokio::test]
+async fn a_list_that_can_not_be_read_back_fails_as_its_change_did() {
+    for fault in [
+        Fault::Status(503),
+        Fault::Limited(1000),
+        Fault::TokenRevoked,
+    ] {
+        let homeserver = populated().await;
+        let synapse = synapse(&homeserver);
+        homeserver.fail_once("PUT", USERS, Fault::StatusHalfway(500));
+        homeserver.fail_nth(2, "GET", USERS, fault);
+
+        let Err(Error::HomeserverTimeout(cause)) = bind(&synapse, ALICE, "new@example.org").await
+        else {
+            panic!("{fault:?}: nobody knows what was done");
+        };
+
+        assert!(cause.contains("PUT") && cause.contains("500"), "{cause}");
+        assert_eq!(homeserver.count("PUT", ""), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_goes_during_a_change_is_not_made_again() {
+    let homeserver = populated().await;
+    let synapse = synapse(&homeserver);
+    homeserver.fail_once("PUT", USERS, Fault::StatusAndGone(502));
+
+    let failed = bind(&synapse, ALICE, "new@example.org").await;
+
+    let is_unknown = matches!(failed, Err(Error::HomeserverTimeout(_)));
+    assert!(is_unknown, "{failed:?}");
+    assert!(!homeserver.has(ALICE));
+    assert_eq!(homeserver.count("PUT", ""), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Synapse,
     client::{Call, segment},
-    users::{Change, Entry},
+    list::{Change, Entry},
 };
 use crate::{
     clock::Timestamp,

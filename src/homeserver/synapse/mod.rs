@@ -6,6 +6,7 @@ mod answer;
 mod client;
 mod detect;
 mod directory;
+mod list;
 mod policy;
 mod unsettled;
 mod users;

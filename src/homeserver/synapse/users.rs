@@ -7,78 +7,14 @@ use super::{
     Synapse,
     answer::{Answer, Asked},
     client::{Call, segment},
+    list::{Change, Entry, are_equal, have, is_done, union},
 };
-use crate::{
-    clock::Timestamp,
-    error::{Error, Result},
-    threepid::{Medium, Threepid},
-};
+use crate::error::{Error, Result};
 
 /// Where accounts are.
 const USERS: &str = "/_synapse/admin/v2/users";
 /// How often a list is written that others write too.
 const TRIES: usize = 2;
-
-/// An address as the homeserver keeps it, which may be an old one that is not canonical.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) medium: String,
-    pub(super) address: String,
-    pub(super) validated_at: Option<Timestamp>,
-    pub(super) added_at: Option<Timestamp>,
-}
-
-impl Entry {
-    fn new(threepid: &Threepid) -> Self {
-        Self {
-            medium: threepid.medium().as_str().to_owned(),
-            address: threepid.address().to_owned(),
-            validated_at: None,
-            added_at: None,
-        }
-    }
-
-    fn read(value: &Value) -> Option<Self> {
-        let at = |key: &str| value[key].as_i64().map(Timestamp);
-        Some(Self {
-            medium: value["medium"].as_str()?.to_owned(),
-            address: value["address"].as_str()?.to_owned(),
-            validated_at: at("validated_at"),
-            added_at: at("added_at"),
-        })
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.medium == other.medium && self.address == other.address
-    }
-
-    /// The address as it is, and as the homeserver would write it now if that is different.
-    fn spellings(&self) -> Vec<String> {
-        let canonical = if self.medium == Medium::Email.as_str() {
-            Threepid::email(&self.address)
-                .map_or_else(|_| self.address.clone(), |email| email.address().to_owned())
-        } else {
-            self.address.trim_start_matches('+').to_owned()
-        };
-        let mut spellings = vec![self.address.clone()];
-        if canonical != self.address {
-            spellings.push(canonical);
-        }
-        spellings
-    }
-
-    /// Whether it is another spelling of an address, or the same.
-    pub(super) fn is(&self, threepid: &Threepid) -> bool {
-        self.medium == threepid.medium().as_str()
-            && (self.address == threepid.address()
-                || match threepid.medium() {
-                    Medium::Email => {
-                        Threepid::email(&self.address).is_ok_and(|canonical| canonical == *threepid)
-                    }
-                    Medium::Msisdn => self.address.trim_start_matches('+') == threepid.address(),
-                })
-    }
-}
 
 /// Whose an account is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,68 +73,6 @@ impl Account {
     }
 }
 
-/// What becomes of a list of addresses.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Change<'a> {
-    Add(&'a Threepid),
-    Remove(&'a Threepid),
-}
-
-impl Change<'_> {
-    /// The list as it is to be.
-    fn apply(self, list: Vec<Entry>) -> Vec<Entry> {
-        let mut list = self.strip(list);
-        if let Self::Add(threepid) = self
-            && !list.iter().any(|entry| entry.is(threepid))
-        {
-            list.push(Entry::new(threepid));
-        }
-        list
-    }
-
-    /// The list without what is to be removed.
-    fn strip(self, mut list: Vec<Entry>) -> Vec<Entry> {
-        if let Self::Remove(threepid) = self {
-            list.retain(|entry| !entry.is(threepid));
-        }
-        list
-    }
-
-    /// The list without what was to be added.
-    fn undo(self, mut list: Vec<Entry>) -> Vec<Entry> {
-        if let Self::Add(threepid) = self {
-            list.retain(|entry| !entry.is(threepid));
-        }
-        list
-    }
-}
-
-fn have(list: &[Entry], entry: &Entry) -> bool {
-    list.iter().any(|other| other.is_same(entry))
-}
-
-fn have_all(list: &[Entry], wanted: &[Entry]) -> bool {
-    wanted.iter().all(|entry| have(list, entry))
-}
-
-fn are_equal(one: &[Entry], other: &[Entry]) -> bool {
-    one.len() == other.len() && have_all(one, other)
-}
-
-/// Whether nothing that was wanted is lost, and what was to be removed is gone.
-fn is_done(there: &[Entry], wanted: &[Entry], change: Change<'_>) -> bool {
-    have_all(there, wanted) && are_equal(&change.strip(there.to_vec()), there)
-}
-
-fn union(mut one: Vec<Entry>, other: Vec<Entry>) -> Vec<Entry> {
-    for entry in other {
-        if !have(&one, &entry) {
-            one.push(entry);
-        }
-    }
-    one
-}
-
 /// After a change has begun nobody can say that nothing was done.
 fn begun(error: Error) -> Error {
     match error {
@@ -248,7 +122,8 @@ impl Synapse {
     ///
     /// # Errors
     /// [`Error::HomeserverFailed`] if the homeserver refuses the list: then it is as it was.
-    /// [`Error::HomeserverTimeout`] if what is there now is not known, or not what is wanted.
+    /// [`Error::HomeserverTimeout`] if what is there now is not known, or not what is wanted; what was lost was put there
+    /// again, if that could be done.
     pub(super) async fn change(
         &self,
         user_id: &str,
@@ -299,7 +174,7 @@ impl Synapse {
         Ok(false)
     }
 
-    /// Writes the list once; what is there then.
+    /// Writes the list once; what is there then. No answer is no failure if the list shows that all is done.
     async fn write(
         &self,
         user_id: &str,
@@ -307,7 +182,10 @@ impl Synapse {
         before: &[Entry],
         change: Change<'_>,
     ) -> Result<Vec<Entry>> {
-        let answer = self.put(user_id, list).await?;
+        let answer = match self.put(user_id, list).await {
+            Ok(answer) => answer,
+            Err(error) => return self.settle(user_id, list, before, change, error).await,
+        };
         match answer.status {
             StatusCode::OK => {}
             StatusCode::CREATED => tracing::error!(
@@ -315,18 +193,55 @@ impl Synapse {
                 "the homeserver made an account while its addresses were changed: somebody had deleted it"
             ),
             StatusCode::BAD_REQUEST => {
-                self.restore(user_id, before.to_vec(), change).await?;
+                let there = self.entries(user_id).await.map_err(begun)?;
+                self.restore(user_id, before, there, change).await?;
                 return Err(answer.fault());
             }
-            _ => return Err(answer.admin_fault()),
+            _ => {
+                let error = answer.admin_fault();
+                return self.settle(user_id, list, before, change, error).await;
+            }
         }
         self.entries(user_id).await.map_err(begun)
     }
 
-    /// After a refusal: what was lost, and is nobody else's now, is put there again, once.
-    async fn restore(&self, user_id: &str, before: Vec<Entry>, change: Change<'_>) -> Result<()> {
-        let there = self.entries(user_id).await.map_err(begun)?;
-        let before = self.without_others(user_id, before, &there).await?;
+    /// After a call that failed: what is there, if it is what was wanted all the same. Else the failure; but what was
+    /// lost is put there again first, for whoever tries once more takes what is there for the whole list.
+    async fn settle(
+        &self,
+        user_id: &str,
+        list: &[Entry],
+        before: &[Entry],
+        change: Change<'_>,
+        error: Error,
+    ) -> Result<Vec<Entry>> {
+        if !matches!(error, Error::HomeserverTimeout(_)) {
+            return Err(error);
+        }
+        let Ok(there) = self.entries(user_id).await else {
+            return Err(error);
+        };
+        let Ok(wanted) = self.without_others(user_id, list.to_vec(), &there).await else {
+            return Err(error);
+        };
+        if is_done(&there, &wanted, change) {
+            return Ok(there);
+        }
+        self.restore(user_id, before, there, change).await?;
+        Err(error)
+    }
+
+    /// What was lost, and is nobody else's now, is put there again, once.
+    async fn restore(
+        &self,
+        user_id: &str,
+        before: &[Entry],
+        there: Vec<Entry>,
+        change: Change<'_>,
+    ) -> Result<()> {
+        let before = self
+            .without_others(user_id, before.to_vec(), &there)
+            .await?;
         let whole = union(before, change.undo(there.clone()));
         if are_equal(&there, &whole) {
             return Ok(());
@@ -338,7 +253,7 @@ impl Synapse {
         }
         tracing::error!(
             user_id,
-            "the homeserver refused a list of addresses, dropped the old one, and does not take it back"
+            "the homeserver dropped addresses of an account while they were changed, and does not take them back"
         );
         Err(begun(answer.admin_fault()))
     }
@@ -368,58 +283,6 @@ fn user_path(user_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry(medium: &str, address: &str) -> Entry {
-        Entry::read(&json!({ "medium": medium, "address": address })).unwrap()
-    }
-
-    fn addresses(list: &[Entry]) -> Vec<&str> {
-        list.iter().map(|entry| entry.address.as_str()).collect()
-    }
-
-    #[test]
-    fn a_change_touches_one_address() {
-        let alice = Threepid::email("alice@example.org").unwrap();
-        let phone = Threepid::msisdn("GB", "07700900001").unwrap();
-        let old = vec![
-            entry("email", "Alice@Example.org"),
-            entry("msisdn", "447700900001"),
-            entry("email", "b@c.org"),
-        ];
-
-        let removed = Change::Remove(&alice).apply(old.clone());
-        assert_eq!(addresses(&removed), ["447700900001", "b@c.org"]);
-        let removed = Change::Remove(&phone).apply(old.clone());
-        assert_eq!(addresses(&removed), ["Alice@Example.org", "b@c.org"]);
-        assert_eq!(
-            addresses(&Change::Add(&alice).apply(old.clone())),
-            addresses(&old)
-        );
-        assert_eq!(
-            addresses(&Change::Add(&alice).strip(old.clone())),
-            addresses(&old)
-        );
-        let added = Change::Add(&alice).apply(removed[1..].to_vec());
-        assert_eq!(addresses(&added), ["b@c.org", "alice@example.org"]);
-        assert_eq!(addresses(&Change::Add(&alice).undo(added)), ["b@c.org"]);
-    }
-
-    #[test]
-    fn an_old_address_has_two_spellings() {
-        for (medium, address, spellings) in [
-            ("email", "a@b.org", &["a@b.org"][..]),
-            ("email", "A@B.org", &["A@B.org", "a@b.org"]),
-            ("email", "nonsense", &["nonsense"]),
-            ("msisdn", "447700900001", &["447700900001"]),
-            (
-                "msisdn",
-                "+447700900001",
-                &["+447700900001", "447700900001"],
-            ),
-        ] {
-            assert_eq!(entry(medium, address).spellings(), spellings);
-        }
-    }
 
     #[test]
     fn a_list_that_can_not_be_sent_back_is_none() {

@@ -206,6 +206,11 @@ impl State {
         }
     }
 
+    /// Deletes the account that a path ends with.
+    pub(super) fn lose_user(&mut self, seen: &Seen) {
+        self.users.remove(&last(&seen.path));
+    }
+
     fn user(&mut self, user_id: &str) -> Result<&mut User, Answer> {
         let user = self.users.get_mut(user_id);
         user.ok_or_else(|| Answer::error(404, "M_NOT_FOUND"))

@@ -49,6 +49,12 @@ pub(crate) enum Fault {
     ThenMoved(&'static str, &'static str),
     /// The account's old list is deleted, and no more is done; an error of this status.
     StatusHalfway(u16),
+    /// The account's old list is deleted, and no more is done; nothing ever answered.
+    SilentHalfway,
+    /// The account's old list is deleted, and no more is done; the connection is closed.
+    DropHalfway,
+    /// The account is deleted; an error of this status.
+    StatusAndGone(u16),
     /// It is answered as if it were done, and somebody else undoes it at once.
     Undone,
 }
@@ -72,13 +78,14 @@ impl Fault {
             Self::Slow(_) | Self::ThenGivenTo(_) | Self::ThenMoved(..) | Self::Undone => {
                 answer.expect("it was done").response()
             }
-            Self::Silent | Self::SilentAfter => pending().await,
-            Self::Drop | Self::DropAfter => {
+            Self::Silent | Self::SilentAfter | Self::SilentHalfway => pending().await,
+            Self::Drop | Self::DropAfter | Self::DropHalfway => {
                 return Err(io::Error::other("broken off"));
             }
-            Self::Status(status) | Self::StatusAfter(status) | Self::StatusHalfway(status) => {
-                error(status, "M_UNKNOWN")
-            }
+            Self::Status(status)
+            | Self::StatusAfter(status)
+            | Self::StatusHalfway(status)
+            | Self::StatusAndGone(status) => error(status, "M_UNKNOWN"),
             Self::Html => text(404, "text/html", "<h1>Not found</h1>"),
             Self::Garbage => text(200, "application/json", "{\"a\":"),
             Self::Huge => text(200, "application/json", vec![b' '; TOO_MUCH]),
@@ -118,8 +125,12 @@ impl Fault {
                 *state = kept;
                 Some(answer)
             }
-            Self::StatusHalfway(_) => {
+            Self::SilentHalfway | Self::DropHalfway | Self::StatusHalfway(_) => {
                 state.lose_threepids(seen);
+                None
+            }
+            Self::StatusAndGone(_) => {
+                state.lose_user(seen);
                 None
             }
             _ => None,
