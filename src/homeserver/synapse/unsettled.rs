@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::users::{Change, Entry};
+use super::list::{Change, Entry};
 use crate::{
     error::{Error, Result},
     threepid::Threepid,
