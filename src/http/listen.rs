@@ -54,7 +54,8 @@ impl ListenAddress {
     }
 
     /// Whether a URL surely leads here. No name but `localhost` is looked up; a port that the system chooses is not known.
-    pub(crate) fn is_reached_by(&self, url: &Url) -> bool {
+    #[must_use]
+    pub fn is_reached_by(&self, url: &Url) -> bool {
         let Self::Tcp(own) = self else {
             return false;
         };
