@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    homeserver::{Origin, Requester},
+    homeserver::Requester,
     id_server::{IdServer, Unbound},
     identity_client::{At, Authority, Pair},
     secret::{AccessToken, ClientSecret, Sid},
@@ -164,7 +164,7 @@ impl AccountRules {
         let Removal {
             requester, origin, ..
         } = removal;
-        let signed = self.sign_unbind(requester, threepid, server, origin);
+        let signed = self.accounts.unbind(requester, threepid, server, origin);
         let unbound = match (signed.await?, known) {
             (Some(unbound), _) => unbound,
             (None, Some(known)) => self.unbind_by_session(server, known).await?,
@@ -174,18 +174,6 @@ impl AccountRules {
             self.forget(known).await?;
         }
         Ok(unbound)
-    }
-
-    async fn sign_unbind(
-        &self,
-        requester: &Requester,
-        threepid: &Threepid,
-        server: &IdServer,
-        origin: &Origin,
-    ) -> Result<Option<Unbound>> {
-        self.accounts
-            .unbind(requester, threepid, server, origin)
-            .await
     }
 
     /// Undoes a binding by the session that made it. Identity servers keep sessions for a day: one that is over, like a

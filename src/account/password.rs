@@ -102,9 +102,9 @@ impl AccountRules {
         source: Source,
     ) -> Result<Reset> {
         // What a request without a password would be known by, nobody looks for.
-        let digest = wanted
-            .as_ref()
-            .map_or([0; 32], |wanted| self.request_digest(stage, wanted));
+        let digest = wanted.as_ref().map_or([0; 32], |wanted| {
+            self.digest_of_reset(stage.medium.as_str(), stage.sid.as_str(), wanted)
+        });
         let (sid, secret) = (&stage.sid, &stage.client_secret);
         let shown = self
             .validation
@@ -122,12 +122,18 @@ impl AccountRules {
         };
         self.check_wanted(&wanted).await?;
         let (this, stage) = (Arc::clone(self), stage.clone());
-        self.to_the_end(async move { this.reset_once(&stage, &wanted, source).await })
+        self.to_the_end(async move { this.reset_once(&stage, digest, &wanted, source).await })
             .await
     }
 
     /// Claims the proof, sets the password, and takes the proof. A repetition of the request waits for it.
-    async fn reset_once(&self, stage: &Stage, wanted: &Wanted, source: Source) -> Result<Reset> {
+    async fn reset_once(
+        &self,
+        stage: &Stage,
+        digest: [u8; 32],
+        wanted: &Wanted,
+        source: Source,
+    ) -> Result<Reset> {
         let (sid, secret) = (&stage.sid, &stage.client_secret);
         let op_id = format!("password {sid}");
         let _turn = self.turns.wait(&op_id).await;
@@ -135,7 +141,7 @@ impl AccountRules {
             purpose: Purpose::Password,
             user_id: None,
             op_id: op_id.clone(),
-            digest: self.request_digest(stage, wanted),
+            digest,
             lease: LEASE,
         };
         let proof = match self.validation.claim(sid, secret, claim).await {
@@ -232,11 +238,10 @@ impl AccountRules {
     }
 
     async fn claim_by_page(&self, sid: SessionId, op_id: &str, wanted: &Wanted) -> Result<Claimed> {
-        let stage = ["link", &sid.to_string()];
         let claim = NewClaim {
             sid,
             op_id: op_id.to_owned(),
-            digest: self.digest_of_reset(&stage, wanted),
+            digest: self.digest_of_reset("link", &sid.to_string(), wanted),
             lease: LEASE,
             now: self.validation.clock.now(),
         };
@@ -253,12 +258,7 @@ impl AccountRules {
     }
 
     /// Two sessions with one password have two digests: a stolen database does not tell who has the same.
-    fn request_digest(&self, stage: &Stage, wanted: &Wanted) -> [u8; 32] {
-        self.digest_of_reset(&[stage.medium.as_str(), stage.sid.as_str()], wanted)
-    }
-
-    fn digest_of_reset(&self, stage: &[&str; 2], wanted: &Wanted) -> [u8; 32] {
-        let [kind, sid] = stage;
+    fn digest_of_reset(&self, kind: &str, sid: &str, wanted: &Wanted) -> [u8; 32] {
         let logout_devices = if wanted.logout_devices { "1" } else { "0" };
         self.digest(&[ENDPOINT, kind, sid, wanted.new.reveal(), logout_devices])
     }

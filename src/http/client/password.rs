@@ -55,9 +55,9 @@ pub(crate) async fn post(
     let Some(stage) = stage(&app, auth, session.as_ref()).await? else {
         return Ok(challenge(&app, session, source.0, None));
     };
-    let reset = app
-        .account
-        .reset(&stage, session.as_ref(), wanted(&body), source.0);
+    // What was kept before need not be kept once more.
+    let keeps = session.as_ref().filter(|_| shows_credentials(auth));
+    let reset = app.account.reset(&stage, keeps, wanted(&body), source.0);
     match reset.await? {
         Reset::Done => Ok(axum::Json(json!({})).into_response()),
         Reset::NotYet => Ok(challenge(
@@ -77,7 +77,7 @@ fn wanted(body: &Object) -> Result<Wanted> {
     })
 }
 
-/// The stage that a request shows; without credentials the one that our own page has kept. `None` if it shows none, and
+/// The stage that a request shows; without credentials the one that its session has kept. `None` if it shows none, and
 /// only asks whether it is done by now.
 async fn stage(
     app: &App,
@@ -89,9 +89,7 @@ async fn stage(
         Some(Value::String(name)) => Some(offered(app, name)?),
         Some(_) => return Err(Error::BadJson("The key type must be a string.".into())),
     };
-    let shows_credentials = CREDENTIALS
-        .iter()
-        .any(|key| auth.get(*key).is_some_and(|value| !value.is_null()));
+    let shows_credentials = shows_credentials(auth);
     if let (Some(medium), true) = (named, shows_credentials) {
         let (sid, client_secret) = uia::credentials(auth, CREDENTIALS)?;
         return Ok(Some(Stage {
@@ -120,6 +118,11 @@ async fn stage(
         Some(_) => Err(Error::MissingParam(CREDENTIALS[0])),
         None => Ok(None),
     }
+}
+
+fn shows_credentials(auth: &Map<String, Value>) -> bool {
+    let is_there = |key: &&str| auth.get(*key).is_some_and(|value| !value.is_null());
+    CREDENTIALS.iter().any(is_there)
 }
 
 /// The medium of a stage that is offered.
