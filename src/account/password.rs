@@ -168,7 +168,7 @@ impl AccountRules {
     pub(crate) async fn change(&self, request: PassedOn, origin: &Origin) -> Result<PassedBack> {
         let access_token = request.access_token.clone();
         let answer = self.accounts.pass_on(request, origin).await?;
-        if answer.status == StatusCode::OK {
+        if let (StatusCode::OK, Some(access_token)) = (answer.status, access_token) {
             // The token that a password was changed with goes on being good.
             match self.accounts.whoami(&access_token, origin).await {
                 Ok(Requester { user_id, .. }) => {

@@ -18,6 +18,7 @@ use crate::{
 
 pub mod local;
 pub mod none;
+pub mod registration;
 pub mod synapse;
 
 /// Who owns which address. An error is never "free".
@@ -91,8 +92,8 @@ pub struct PassedOn {
     pub method: http::Method,
     /// Its path and query, below the homeserver's base.
     pub path_and_query: String,
-    /// The access token that it came with.
-    pub access_token: AccessToken,
+    /// The access token that it came with, if it did.
+    pub access_token: Option<AccessToken>,
     /// Its body.
     pub body: Vec<u8>,
 }

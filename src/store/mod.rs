@@ -5,6 +5,7 @@ use crate::{error::Error, rate::Rate};
 mod accounts;
 mod contacts;
 mod outbox;
+mod registrations;
 mod sessions;
 pub mod sqlite;
 
@@ -12,6 +13,9 @@ pub use self::{
     accounts::{Binding, Bindings, NewUia, Uia, UiaRow},
     contacts::{Bound, Contact, Contacts},
     outbox::{Backlog, Leased, Outbox, OutboxEntry, Queued},
+    registrations::{
+        DueRegistration, NewRegistration, RegistrationBegun, RegistrationProof, Registrations,
+    },
     sessions::{
         Claimed, Details, FinishedReset, NewClaim, NewProxied, NewRequest, NewSession, NewTry,
         Notice, Remembered, Requested, Reservation, Reserved, Sessions,

@@ -389,7 +389,7 @@ async fn a_request_with_a_token_goes_to_the_homeserver_as_it_came() {
     assert_eq!(passed.method, "POST");
     assert_eq!(passed.path_and_query, path);
     assert_eq!(passed.body, b"{\"a\": 1, \"a\": 2}");
-    assert!(passed.access_token == AccessToken::parse("syt_x").unwrap());
+    assert!(passed.access_token == Some(AccessToken::parse("syt_x").unwrap()));
 }
 
 #[tokio::test]

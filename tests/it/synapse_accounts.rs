@@ -344,7 +344,7 @@ async fn a_request_is_passed_on_as_it_came() {
         let request = PassedOn {
             method: "POST".parse().unwrap(),
             path_and_query: "/_matrix/client/v3/account/password?x=%2F".to_owned(),
-            access_token: token("alice_s_token"),
+            access_token: Some(token("alice_s_token")),
             body: body.as_bytes().to_vec(),
         };
         synapse.pass_on(request, &origin()).await

@@ -177,9 +177,8 @@ impl Accounts for Synapse {
         } else {
             Asked::changing(request.method, "a request that was passed on")
         };
-        let mut call = Call::new(asked, request.path_and_query)
-            .bearer(&request.access_token)
-            .origin(origin);
+        let mut call = Call::new(asked, request.path_and_query).origin(origin);
+        call.bearer = request.access_token.as_ref();
         call.body = (!request.body.is_empty()).then_some(request.body);
         let answer = self.client.send(call).await?;
         // Anything else is a proxy's, and no answer to a Matrix client.

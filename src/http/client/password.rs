@@ -166,7 +166,7 @@ async fn pass_on(
     let passed_on = PassedOn {
         method: request.method().clone(),
         path_and_query: path.map_or("/", |path| path.as_str()).to_owned(),
-        access_token,
+        access_token: Some(access_token),
         body: read_body(request).await?.to_vec(),
     };
     let answer = app.account.change(passed_on, origin).await?;
