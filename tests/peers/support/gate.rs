@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{Method, Response, header},
+    http::{Method, Response, StatusCode, header, request::Parts},
 };
+use serde_json::Value;
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
@@ -17,15 +18,19 @@ use tokio::{
 
 use super::server::{PATIENCE, client};
 
-/// Where changes that an administrator makes are held.
+/// Where changes of accounts are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     /// Nowhere: all passes.
     Nowhere,
-    /// Before the homeserver gets to know of them.
+    /// What an administrator changes, before the homeserver gets to know of it.
     Before,
-    /// When the homeserver has made them, and before anybody knows.
+    /// What an administrator changes, when the homeserver has done it, and before anybody knows.
     After,
+    /// The last request of a registration, before the homeserver gets to know of it.
+    BeforeAccount,
+    /// A new account, when the homeserver has made it, and before anybody knows.
+    AfterAccount,
 }
 
 /// The running gate; it ends when it is dropped.
@@ -90,9 +95,7 @@ impl Shared {
         }
     }
 
-    async fn forward(&self, request: Request) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let body = to_bytes(body, usize::MAX).await.expect("a whole body");
+    async fn forward(&self, head: Parts, body: Bytes) -> Response<Body> {
         let url = format!("{}{}", self.homeserver, head.uri);
         let mut headers = head.headers;
         headers.remove(header::HOST);
@@ -110,14 +113,29 @@ impl Shared {
 }
 
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
-    let is_by_admin = request.uri().path().starts_with("/_synapse/admin/");
-    let is_change = is_by_admin && request.method() != Method::GET;
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("a whole body");
+    let path = head.uri.path();
+    let is_change = path.starts_with("/_synapse/admin/") && head.method != Method::GET;
+    let is_registration = path.ends_with("/register") && !is_change;
     if is_change {
         shared.wait(Held::Before).await;
     }
-    let answer = shared.forward(request).await;
+    if is_registration && ends_it(&body) {
+        shared.wait(Held::BeforeAccount).await;
+    }
+    let answer = shared.forward(head, body).await;
     if is_change {
         shared.wait(Held::After).await;
     }
+    if is_registration && answer.status() == StatusCode::OK {
+        shared.wait(Held::AfterAccount).await;
+    }
     answer
+}
+
+/// Whether a request shows the stage that is kept for the end.
+fn ends_it(body: &[u8]) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body["auth"]["type"] == "m.login.dummy"
 }

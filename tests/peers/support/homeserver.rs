@@ -15,6 +15,7 @@ use super::{
     gate::Gate,
     js_sdk::JsSdk,
     mails::link,
+    plan::Plan,
     ports::free_port,
     reverse_proxy::{Process, make_certificate, need_programs, nginx},
     server::{Server, Site, client_that_trusts, sid, until},
@@ -26,11 +27,13 @@ pub(crate) const PREFIX: &str = "hs/0123456789abcdefghijklmnopqrstuv";
 /// Where proved addresses are added.
 pub(crate) const ADD: &str = "/_matrix/client/v3/account/3pid/add";
 
-/// Which of the program's two places beside a Synapse.
+/// Which of the program's places beside a Synapse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recipe {
     /// The proxy gives it all that concerns addresses and forgotten passwords; it has the token of an administrator.
     Sidecar,
+    /// The proxy gives it registration and forgotten passwords, and Synapse asks it who has proved what.
+    Overlay,
     /// Synapse asks it who has proved what; it has no token.
     Delegate,
     /// The same with the token of an administrator.
@@ -41,6 +44,7 @@ impl Recipe {
     fn file(self) -> &'static str {
         match self {
             Self::Sidecar => "nginx-sidecar.conf",
+            Self::Overlay => "nginx-overlay.conf",
             Self::Delegate | Self::KnowingDelegate => "nginx-delegate.conf",
         }
     }
@@ -61,40 +65,46 @@ pub(crate) struct Homeserver {
 impl Homeserver {
     /// With a Synapse like all others.
     pub(crate) async fn start(recipe: Recipe) -> Self {
-        Self::build(recipe, Options::default(), false).await
+        Plan::new(recipe).start().await
     }
 
     /// A sidecar, of which each change of an account can be held on its way to Synapse.
     pub(crate) async fn gated() -> Self {
-        Self::build(Recipe::Sidecar, Options::default(), true).await
+        Plan::new(Recipe::Sidecar).gated().start().await
     }
 
     /// A sidecar, with a Synapse that differs.
     pub(crate) async fn with(options: Options) -> Self {
-        Self::build(Recipe::Sidecar, options, false).await
+        Plan::new(Recipe::Sidecar).options(options).start().await
     }
 
-    async fn build(recipe: Recipe, options: Options, is_gated: bool) -> Self {
+    pub(super) async fn build(plan: Plan) -> Self {
         need_programs();
         let (site, ports) = lay_out();
         let base = format!("https://127.0.0.1:{}", ports.front);
-        let options = match recipe {
+        let options = plan.options.set("public_baseurl", base.as_str());
+        let options = match plan.recipe {
             Recipe::Sidecar => options,
-            Recipe::Delegate | Recipe::KnowingDelegate => {
+            Recipe::Overlay | Recipe::Delegate | Recipe::KnowingDelegate => {
                 let delegate = format!("http://127.0.0.1:{}/{PREFIX}", ports.internal);
                 options.phones_proved_by(&delegate, &base)
             }
         };
         let synapse = Synapse::start(&site.path("synapse"), options).await;
-        let gate = if is_gated {
+        for token in plan.tokens {
+            synapse.allow(token).await;
+        }
+        let gate = if plan.is_gated {
             Some(Gate::start(synapse.base()).await)
         } else {
             None
         };
         let url = gate.as_ref().map_or(synapse.base(), |gate| &gate.url);
-        let site = configure(site, recipe, url, synapse.admin_token())
-            .set("server.public_url", base.as_str());
-        let nginx = start_nginx(&site.path("nginx"), recipe, &ports, &synapse).await;
+        let site = configure(site, plan.recipe, url, synapse.admin_token());
+        let settings = plan.settings.into_iter();
+        let site = settings.fold(site, |site, (key, value)| site.set(key, value));
+        let site = site.set("server.public_url", base.as_str());
+        let nginx = start_nginx(&site.path("nginx"), plan.recipe, &ports, &synapse).await;
         let front = ClientApi {
             base,
             client: client_that_trusts(&certificate(&site)),
@@ -159,17 +169,34 @@ impl Homeserver {
 
     /// Presses a button of the page that a mail's link leads to, through nginx; status and page.
     pub(crate) async fn press(&self, text: &str, form: &[(&str, &str)]) -> (u16, String) {
+        let page = self.pressed(text, form).await;
+        let status = page.status().as_u16();
+        (status, page.text().await.expect("a whole page"))
+    }
+
+    /// Presses the button that leads back to an app; where that is.
+    pub(crate) async fn press_on(&self, text: &str) -> String {
+        let page = self.pressed(text, &[]).await;
+        let target = page.headers().get("location");
+        let target = target.unwrap_or_else(|| panic!("{} leads nowhere", page.status()));
+        target.to_str().expect("a URL").to_owned()
+    }
+
+    async fn pressed(&self, text: &str, form: &[(&str, &str)]) -> reqwest::Response {
         let link = link(text);
         assert!(link.starts_with(&self.front.base), "{link}");
         let pressed = self.front.client.post(link).form(form).send().await;
-        let page = pressed.expect("nginx answers");
-        let status = page.status().as_u16();
-        (status, page.text().await.expect("a whole page"))
+        pressed.expect("nginx answers")
     }
 
     /// Has an email proved for an account; what shows it.
     pub(crate) async fn prove(&self, email: &str, client_secret: &str) -> Value {
         let path = "/_matrix/client/v3/account/3pid/email/requestToken";
+        self.prove_at(path, email, client_secret).await
+    }
+
+    /// The same by a token that is asked for at this path.
+    pub(crate) async fn prove_at(&self, path: &str, email: &str, client_secret: &str) -> Value {
         let body = json!({ "client_secret": client_secret, "email": email, "send_attempt": 1 });
         let earlier = self.texts_to(email).await.len();
         let (status, answer) = self.front.post(path, "", &body).await;
@@ -178,6 +205,17 @@ impl Homeserver {
         let (pressed, page) = self.press(&text, &[]).await;
         assert_eq!(pressed, 200, "{page}");
         json!({ "sid": sid(&answer), "client_secret": client_secret })
+    }
+
+    /// Waits until an account has the address; its user id.
+    pub(crate) async fn owner_of(&self, medium: &str, address: &str) -> String {
+        let mut owner = None;
+        until("the address is bound", async || {
+            owner = self.synapse.owner(medium, address).await;
+            owner.is_some()
+        })
+        .await;
+        owner.expect("it was just found")
     }
 
     /// Begins to add what was proved: the whole request, password and all, after the homeserver has asked for it.
@@ -258,7 +296,7 @@ pub(crate) fn configure(site: Site, recipe: Recipe, url: &str, admin_token: &str
                 .set("homeserver.kind", "none")
                 .set("delegate.prefixes", PREFIX);
         }
-        Recipe::KnowingDelegate => site.set("delegate.prefixes", PREFIX),
+        Recipe::Overlay | Recipe::KnowingDelegate => site.set("delegate.prefixes", PREFIX),
     };
     let file = site.path("admin-token");
     OpenOptions::new()

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{install::node_modules_with, server::PATIENCE};
+use super::{install::node_modules_with, newcomer::DEVICE, plan::APP, server::PATIENCE};
 
 /// The release that is installed: the newest for Node 20.
 const JS_SDK: &str = "matrix-js-sdk@37.5.0";
@@ -94,5 +94,31 @@ impl JsSdk {
         let answer = self.must("login", json!([localpart, password])).await;
         let token = answer["access_token"].as_str();
         token.expect("a login gives a token").to_owned()
+    }
+
+    /// Opens a page of this name on which somebody signs up, as Element Web does, and lets it ask for the stages and for
+    /// the first mail; what it has come to.
+    ///
+    /// `register` is the body without `auth`; `inputs` hold `emailAddress`, or `phoneCountry` and `phoneNumber`.
+    pub(crate) async fn open_tab(&mut self, tab: &str, register: &Value, inputs: Value) -> Value {
+        let options = json!({ "app": APP, "register": register, "inputs": inputs });
+        self.must("openTab", json!([tab, options])).await
+    }
+
+    /// Opens the page that the button behind a mailed link leads to. It knows nothing but what stands in `target`.
+    pub(crate) async fn open_link(&mut self, tab: &str, target: &str) -> Value {
+        let register = json!({ "initial_device_display_name": DEVICE });
+        let opened = json!([tab, target, register]);
+        self.must("openLink", opened).await
+    }
+
+    /// Does a stage in a page; what it has come to.
+    pub(crate) async fn submit(&mut self, tab: &str, auth: Value) -> Value {
+        self.must("submitInTab", json!([tab, auth])).await
+    }
+
+    /// Lets a page look whether its stage is done, as it does every two seconds; what it has come to.
+    pub(crate) async fn poll(&mut self, tab: &str) -> Value {
+        self.must("pollInTab", json!([tab])).await
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests share: the real program, and small peers for it.
 
 pub(crate) mod account_server;
+pub(crate) mod captcha;
 #[path = "../../it/support/certificates.rs"]
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod certificates;
@@ -14,6 +15,8 @@ pub(crate) mod homeserver;
 pub(crate) mod install;
 pub(crate) mod js_sdk;
 pub(crate) mod mails;
+pub(crate) mod newcomer;
+pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod reverse_proxy;
 pub(crate) mod server;

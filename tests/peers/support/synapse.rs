@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::{Child, Command};
 
 use super::{
+    captcha::{self, Captcha},
     client_api::ClientApi,
     install::python_with,
     ports::free_port,
@@ -23,14 +24,25 @@ const SYNAPSE: &str = "matrix-synapse==1.163.2";
 /// Its name in the ids of users.
 pub(crate) const SERVER_NAME: &str = "synapse.test";
 /// What lets us register whom we like.
-const SHARED_SECRET: &str = "for the tests alone";
+pub(crate) const SHARED_SECRET: &str = "for the tests alone";
 /// The administrator who is always there.
 const OPERATOR: &str = "operator";
+/// The access token of the bridge that some Synapses know: an application service.
+pub(crate) const BRIDGE_TOKEN: &str = "token-of-the-bridge";
+/// How the bridge is made known (Application Service API, "Registration").
+const BRIDGE: &str = r#"{
+    "id": "bridge", "url": null, "as_token": "token-of-the-bridge", "hs_token": "h", "sender_localpart": "bridge",
+    "namespaces": { "users": [{ "exclusive": true, "regex": "@bridged_.*" }] }
+}"#;
+/// The terms that people agree to, in Synapse's own way of templates.
+const TERMS: &str = "<!doctype html><title>Terms</title><p>Be kind.";
 
 /// What differs from a Synapse that is as open and as quick as it can be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     settings: Map<String, Value>,
+    /// What lies beside the configuration: names and texts.
+    files: Vec<(&'static str, &'static str)>,
 }
 
 impl Options {
@@ -38,6 +50,48 @@ impl Options {
     pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// The same with a file in its folder.
+    fn file(mut self, name: &'static str, text: &'static str) -> Self {
+        self.files.push((name, text));
+        self
+    }
+
+    /// Everybody may sign up who does what is asked for; without more that is nothing.
+    pub(crate) fn open(self) -> Self {
+        self.set("enable_registration", true)
+            .set("enable_registration_without_verification", true)
+    }
+
+    /// Whoever signs up solves a captcha.
+    pub(crate) fn asking_for_captchas(self, captcha: &Captcha) -> Self {
+        self.set("enable_registration_captcha", true)
+            .set("recaptcha_public_key", "everybody's key")
+            .set("recaptcha_private_key", captcha::KEY)
+            .set("recaptcha_siteverify_api", captcha.url())
+    }
+
+    /// Whoever signs up agrees to the terms.
+    pub(crate) fn asking_for_consent(self) -> Self {
+        let consent = json!({
+            "version": "1.0", "template_dir": "consent", "require_at_registration": true,
+            "policy_name": "House rules",
+        });
+        self.set("user_consent", consent)
+            .file("consent/en/1.0.html", TERMS)
+            .file("consent/en/success.html", TERMS)
+    }
+
+    /// Whoever signs up has a registration token; [`Synapse::allow`] makes them.
+    pub(crate) fn asking_for_tokens(self) -> Self {
+        self.set("registration_requires_token", true)
+    }
+
+    /// There is a bridge, whose users' names begin with `bridged_`.
+    pub(crate) fn with_bridge(self) -> Self {
+        self.set("app_service_config_files", json!(["bridge.yaml"]))
+            .file("bridge.yaml", BRIDGE)
     }
 
     /// Phone numbers are proved at `delegate`; clients reach Synapse at `public_baseurl`.
@@ -66,7 +120,11 @@ impl Options {
     fn configuration(&self, dir: &Path, port: u16) -> String {
         let path = |name: &str| dir.join(name).display().to_string();
         let often = json!({ "per_second": 1000, "burst_count": 1000 });
-        let resources = json!([{ "names": ["client", "federation"] }]);
+        let mut names = vec!["client", "federation"];
+        if self.settings.contains_key("user_consent") {
+            names.push("consent");
+        }
+        let resources = json!([{ "names": names }]);
         let mut configuration = json!({
             "server_name": SERVER_NAME,
             "listeners": [{
@@ -108,12 +166,17 @@ pub(crate) struct Synapse {
 impl Synapse {
     /// Installs it if need be, starts it with its state in `dir`, and registers an administrator, if it has accounts.
     pub(crate) async fn start(dir: &Path, options: Options) -> Self {
-        fs::create_dir_all(dir).expect("the folder can be made");
         let port = free_port();
         let write = |name, text: &str| {
-            fs::write(dir.join(name), text).expect("the folder can be written");
+            let path: PathBuf = dir.join(name);
+            let folder = path.parent().expect("it is in the folder");
+            fs::create_dir_all(folder).expect("the folder can be written");
+            fs::write(path, text).expect("the folder can be written");
         };
         write("homeserver.yaml", &options.configuration(dir, port));
+        for (name, text) in &options.files {
+            write(name, text);
+        }
         // A key of 32 zeros: it signs for nobody.
         write("signing.key", &format!("ed25519 a_test {}", "A".repeat(43)));
         let mut synapse = Self {
@@ -174,6 +237,30 @@ impl Synapse {
         assert_eq!(status, 200, "{answer}");
         let token = answer["access_token"].as_str();
         token.expect("a guest has a token").to_owned()
+    }
+
+    /// Makes a registration token, for as many accounts as one likes.
+    pub(crate) async fn allow(&self, token: &str) {
+        let path = "/_synapse/admin/v1/registration_tokens/new";
+        let body = json!({ "token": token });
+        let (status, answer) = self.api.post(path, &self.operator, &body).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// The names of all accounts but that of the administrator, guests left out, in the order of the alphabet.
+    pub(crate) async fn accounts(&self) -> Vec<String> {
+        let path = "/_synapse/admin/v2/users?guests=false&limit=1000&order_by=name";
+        let (status, answer) = self.api.get(path, &self.operator).await;
+        assert_eq!(status, 200, "{answer}");
+        let users = answer["users"].as_array().expect("a list");
+        let names = users.iter().map(|user| {
+            let name = user["name"].as_str().and_then(|name| name.split_once(':'));
+            name.expect("a user id")
+                .0
+                .trim_start_matches('@')
+                .to_owned()
+        });
+        names.filter(|name| name != OPERATOR).collect()
     }
 
     /// Suspends an account: it may read, and not write.
