@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     captcha::{Captcha, SOLVED},
-    homeserver::Homeserver,
+    homeserver::{Homeserver, Recipe},
     newcomer::{Newcomer, PASSWORD, SIGN_UP, flows, stage},
     plan::{PRIVATE_TOKEN, Plan},
-    synapse::{BRIDGE_TOKEN, Options, user_id},
+    synapse::{BRIDGE_TOKEN, Options, SHARED_SECRET, user_id},
 };
 
 const EMAIL: &str = "m.login.email.identity";
@@ -266,4 +266,95 @@ async fn guests_and_application_services_are_synapse_s_own_matter() {
     assert_eq!(why(&stranger), (401, "M_UNKNOWN_TOKEN"));
     assert_eq!(why(&foreign), (400, "M_EXCLUSIVE"));
     assert_eq!(homeserver.synapse.accounts().await, ["bridged_bob"]);
+}
+
+#[tokio::test]
+async fn synapse_s_limits_and_captchas_are_for_each_client_and_not_for_us() {
+    let captcha = Captcha::start().await;
+    let rarely = json!({ "per_second": 0.001, "burst_count": 1 });
+    let options = Options::default()
+        .asking_for_captchas(&captcha)
+        .set("rc_registration", rarely);
+    let plan = Plan::open(options).set("accounts.registration_requires", "nothing");
+    let homeserver = plan.start().await;
+    let solved = json!({ "type": CAPTCHA, "response": SOLVED });
+
+    let mut statuses = Vec::new();
+    for (name, address) in [
+        ("alice", "203.0.113.7"),
+        ("bob", "203.0.113.7"),
+        ("carol", "203.0.113.8"),
+    ] {
+        let newcomer = Newcomer::at(&homeserver, name);
+        let begun = from(address, &homeserver, &newcomer.request(None)).await;
+        statuses.push(begun.0);
+        let mut auth = solved.clone();
+        auth["session"] = begun.1["session"].clone();
+        from(address, &homeserver, &newcomer.request(Some(&auth))).await;
+        auth["type"] = "m.login.dummy".into();
+        from(address, &homeserver, &newcomer.request(Some(&auth))).await;
+    }
+
+    assert_eq!(statuses, [401, 429, 401]);
+    assert_eq!(homeserver.synapse.accounts().await, ["alice", "carol"]);
+    let asked = captcha
+        .asked()
+        .into_iter()
+        .map(|asked| asked.remote_address);
+    assert_eq!(asked.collect::<Vec<_>>(), ["203.0.113.7", "203.0.113.8"]);
+}
+
+/// Posts to `/register` as nginx does for a client at this address.
+async fn from(address: &str, homeserver: &Homeserver, body: &Value) -> (u16, Value) {
+    let url = format!("{}{SIGN_UP}", homeserver.server.base);
+    let request = homeserver.server.client.post(url).json(body);
+    let sent = request.header("X-Forwarded-For", address).send().await;
+    let answer = sent.expect("the server answers");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.expect("it answers in JSON"))
+}
+
+#[tokio::test]
+async fn an_account_that_needs_no_token_yet_has_its_address_all_the_same() {
+    let homeserver = open().await;
+    let alice = Newcomer::at(&homeserver, "alice");
+    let (session, creds) = (alice.session().await, alice.prove().await);
+    let mut request = alice.request(Some(&stage(&session, &creds)));
+    request["inhibit_login"] = true.into();
+
+    let (status, account) = alice.post(&request).await;
+
+    assert_eq!(
+        (status, &account["user_id"]),
+        (200, &user_id("alice").into())
+    );
+    assert!(account["access_token"].is_null(), "{account}");
+    let owner = homeserver.owner_of("email", &alice.email()).await;
+    assert_eq!(owner, user_id("alice"));
+}
+
+#[tokio::test]
+async fn a_weak_password_is_refused_where_synapse_itself_would_take_it() {
+    let plan = Plan::new(Recipe::Sidecar)
+        .options(Options::default().passwords_of_at_least(12))
+        .set("homeserver.registration", "shared-secret")
+        .set("homeserver.registration_shared_secret", SHARED_SECRET);
+    let homeserver = plan.start().await;
+    let weak = json!({ "username": "alice", "password": "short" });
+
+    let refused = homeserver.front.post(SIGN_UP, "", &weak).await;
+
+    assert_eq!(why(&refused), (400, "M_WEAK_PASSWORD"));
+}
+
+#[tokio::test]
+async fn nobody_signs_up_where_the_operator_has_closed_it() {
+    let plan = Plan::open(Options::default()).set("homeserver.registration", "off");
+    let homeserver = plan.start().await;
+    let alice = Newcomer::at(&homeserver, "alice");
+
+    let refused = alice.post(&alice.request(None)).await;
+
+    assert!([403, 404].contains(&refused.0), "{refused:?}");
+    assert_eq!(homeserver.synapse.accounts().await, Vec::<String>::new());
 }
