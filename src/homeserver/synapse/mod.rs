@@ -2,12 +2,9 @@
 //! API.
 
 mod accounts;
-mod answer;
-mod client;
 mod detect;
 mod directory;
 mod list;
-mod policy;
 mod unsettled;
 mod users;
 
@@ -15,9 +12,10 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
-use self::{client::Client, policy::Remembered, unsettled::Unsettled};
+use self::unsettled::Unsettled;
 use crate::{
     error::{Error, Result},
+    homeserver::api::Client,
     secret::AccessToken,
     turns::Turns,
 };
@@ -44,7 +42,6 @@ pub struct Synapse {
     client: Client,
     admin_token: Option<AccessToken>,
     turns: Turns,
-    policy: Remembered,
     unsettled: Unsettled,
 }
 
@@ -71,7 +68,6 @@ impl Synapse {
             client,
             admin_token: settings.admin_token,
             turns: Turns::default(),
-            policy: Remembered::default(),
             unsettled: Unsettled::default(),
         }))
     }
