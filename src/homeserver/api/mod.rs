@@ -4,10 +4,12 @@ mod account;
 mod answer;
 mod client;
 mod policy;
+mod registration;
 
 pub(super) use self::{
     answer::{Answer, Asked},
     client::{Call, Client, segment},
+    registration::{Overlay, registered},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones
