@@ -69,9 +69,10 @@ async fn is_as_wanted(homeserver: &Homeserver, account: &Value) {
     assert_eq!(homeserver.owner_of("email", ALICE).await, user_id("alice"));
     let (_, whoami) = front.get("/_matrix/client/v3/account/whoami", token).await;
     assert_eq!(whoami["user_id"], user_id("alice"), "{whoami}");
-    let (_, devices) = front.get("/_matrix/client/v3/devices", token).await;
-    assert_eq!(devices["devices"][0]["display_name"], DEVICE);
-    assert_eq!(devices["devices"][0]["device_id"], account["device_id"]);
+    let id = account["device_id"].as_str().expect("a device");
+    let path = format!("/_matrix/client/v3/devices/{id}");
+    let (_, device) = front.get(&path, token).await;
+    assert_eq!(device["display_name"], DEVICE, "{device}");
     assert_eq!(front.contacts(token).await, [format!("email:{ALICE}")]);
     let login = front.login_by_email(ALICE, PASSWORD).await;
     assert_eq!(login.0, 200, "{}", login.1);
