@@ -111,8 +111,8 @@ async fn of_two_proofs_of_one_address_at_once_one_makes_an_account() {
 async fn sixty_four_who_sign_up_at_once_all_get_an_account_with_their_address() {
     // Synapse does one thing after the other.
     let patient = Plan::open(Options::default())
-        .set("homeserver.timeout", "50s")
-        .set("server.request_timeout", "300s");
+        .set("homeserver.timeout", "20s")
+        .set("server.request_timeout", "120s");
     let homeserver = patient.start().await;
     let names: Vec<_> = (0..MANY).map(|number| format!("user{number:02}")).collect();
     let newcomers = names.iter().map(|name| Newcomer::at(&homeserver, name));
