@@ -23,7 +23,7 @@ use crate::support::{
 
 const NGINX: &str = include_str!("../../../deploy/nginx-sidecar.conf");
 const DELEGATE: &str = include_str!("../../../deploy/nginx-delegate.conf");
-const CADDY: &str = include_str!("../../../deploy/Caddyfile");
+const CADDY: &str = include_str!("../../../deploy/Caddyfile-sidecar");
 
 /// How often, and how many times, something that starts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
