@@ -69,6 +69,7 @@ pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String
         admin_token: homeserver.admin_token()?,
         timeout: homeserver.timeout.0,
         ca_files: homeserver.ca_files.0.clone(),
+        registration: crate::homeserver::synapse::Registration::default(),
     };
     Synapse::new(settings).map(Some)
 }
@@ -120,6 +121,7 @@ fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse
             .accounts(Arc::new(NoHomeserver)),
         (HomeserverKind::Synapse, Some(synapse)) => builder
             .directory(Arc::<Synapse>::clone(&synapse))
+            .registrar(Arc::<Synapse>::clone(&synapse))
             .accounts(synapse),
         (HomeserverKind::Local, Some(synapse)) => builder.accounts(synapse),
         (HomeserverKind::Local | HomeserverKind::Synapse, None) => builder,
@@ -184,6 +186,7 @@ fn limits(config: &Config) -> limits::Settings {
     limits::Settings {
         per_source: limits.per_source,
         per_source_submit: limits.per_source_submit,
+        per_source_register: limits.per_source_register,
         per_account: limits.per_account,
         global: limits.global,
         per_address: limits.per_address,

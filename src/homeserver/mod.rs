@@ -16,6 +16,7 @@ use crate::{
     threepid::Threepid,
 };
 
+mod api;
 pub mod local;
 pub mod none;
 pub mod registration;

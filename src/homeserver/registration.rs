@@ -85,6 +85,22 @@ impl fmt::Debug for NewAccount<'_> {
     }
 }
 
+/// What a new account must have proved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Requires {
+    /// One address, of any medium that can be proved here.
+    #[default]
+    Any,
+    /// An email address.
+    Email,
+    /// A phone number.
+    Msisdn,
+    /// An email address and a phone number.
+    Both,
+    /// Nothing; who likes proves an address.
+    Nothing,
+}
+
 /// Who makes accounts.
 ///
 /// All methods may fail with [`Error::HomeserverFailed`](crate::error::Error::HomeserverFailed): nothing was made; and
@@ -113,12 +129,13 @@ pub trait Registrar: fmt::Debug + Send + Sync {
     /// Ends the registration: the account is made.
     async fn finish(&self, account: NewAccount<'_>, origin: &Origin) -> Result<Registering>;
 
-    /// Answers a registration once more that is finished. `params` are those of this request, which may have none.
+    /// Answers a registration once more that is finished, and makes no second account. `params` are those of this
+    /// request, which may have none, and `threepids` is empty.
     async fn repeat(&self, account: NewAccount<'_>, origin: &Origin) -> Result<Registering>;
 
     /// Which account a registration has made, for which [`Registrar::finish`] was called and never seen to end; `None` if
-    /// it made none, and will make none.
-    async fn made(&self, session: &str, op_id: &str) -> Result<Option<String>>;
+    /// it made none, and will make none. `params` are without the password.
+    async fn made(&self, account: NewAccount<'_>) -> Result<Option<String>>;
 
     /// Whether a user name is free (Client-Server API, `GET register/available`), in the homeserver's own words.
     /// `query` is that of the request.

@@ -2,18 +2,15 @@
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{
-    Synapse,
-    answer::{Answer, Asked},
-    client::{Call, segment},
-    directory::is_user_id,
-    policy,
-};
+use super::Synapse;
 use crate::{
     error::{Error, Result},
-    homeserver::{Accounts, Origin, PassedBack, PassedOn, Reauth, Requester},
+    homeserver::{
+        Accounts, Origin, PassedBack, PassedOn, Reauth, Requester,
+        api::{Answer, Asked, Call, segment},
+    },
     id_server::{IdServer, Unbound},
     matrix_error::MatrixError,
     password::{NewPassword, PasswordPolicy},
@@ -21,72 +18,21 @@ use crate::{
     threepid::Threepid,
 };
 
-const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
-const DELETE_DEVICES: &str = "/_matrix/client/v3/delete_devices";
-const UNBIND: &str = "/_matrix/client/v3/account/3pid/unbind";
-const PASSWORD_POLICY: &str = "/_matrix/client/v3/password_policy";
 const RESET_PASSWORD: &str = "/_synapse/admin/v1/reset_password";
-
-/// A device that nobody has. Never an empty list instead: there are homeservers that then delete all devices.
-const NO_DEVICE: &str = "3PID-REAUTH";
 
 #[async_trait]
 impl Accounts for Synapse {
     async fn whoami(&self, access_token: &AccessToken, origin: &Origin) -> Result<Requester> {
-        let call = Call::get(WHOAMI, WHOAMI.to_owned())
-            .bearer(access_token)
-            .origin(origin);
-        let answer = self.client.send(call).await?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.client_fault());
-        }
-        let asked = answer.asked.clone();
-        let body = answer.success()?;
-        if body.get("is_guest") == Some(&Value::Bool(true)) {
-            return Err(Error::GuestForbidden);
-        }
-        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        let user_id = text("user_id").filter(|user_id| is_user_id(user_id));
-        Ok(Requester {
-            user_id: user_id.ok_or_else(|| asked.broken("200 and no user_id"))?,
-            device_id: text("device_id"),
-            access_token: access_token.clone(),
-        })
+        self.client.whoami(access_token, origin).await
     }
 
-    /// The homeserver asks before it deletes devices, so it is asked to delete one that is not there (Client-Server API,
-    /// `POST /_matrix/client/v3/delete_devices`).
     async fn reauth(
         &self,
         requester: &Requester,
         auth: Option<&Value>,
         origin: &Origin,
     ) -> Result<Reauth> {
-        let mut body = json!({ "devices": [NO_DEVICE] });
-        if let Some(auth) = auth {
-            body["auth"] = auth.clone();
-        }
-        // There is nothing that it could delete.
-        let asked = Asked::reading(Method::POST, DELETE_DEVICES);
-        let call = Call::new(asked, DELETE_DEVICES.to_owned())
-            .bearer(&requester.access_token)
-            .json(&body)
-            .origin(origin);
-        let answer = self.client.send(call).await?;
-        if answer.status == StatusCode::OK {
-            return answer.success().map(|_| Reauth::Done);
-        }
-        let challenge = (answer.status == StatusCode::UNAUTHORIZED).then(|| answer.object());
-        match challenge.flatten() {
-            Some(body) if body.get("flows").is_some_and(Value::is_array) => {
-                Ok(Reauth::Challenge(body))
-            }
-            // What `auth` lacks, in the homeserver's words.
-            _ => match answer.matrix_error() {
-                Some(error) if answer.status == StatusCode::BAD_REQUEST => Err(answer.relay(error)),
-                _ => Err(answer.client_fault()),
-            },
-        }
+        self.client.reauth(requester, auth, origin).await
     }
 
     async fn is_suspended(&self, user_id: &str) -> Result<bool> {
@@ -101,19 +47,9 @@ impl Accounts for Synapse {
         self.admin_token.is_some()
     }
 
-    /// MSC2000, `GET /_matrix/client/v3/password_policy`, remembered for a while. Synapse's admin API does not enforce it.
+    /// Synapse's admin API does not enforce it.
     async fn password_policy(&self) -> Result<PasswordPolicy> {
-        if let Some(policy) = self.policy.recall() {
-            return Ok(policy);
-        }
-        let call = Call::get(PASSWORD_POLICY, PASSWORD_POLICY.to_owned());
-        let answer = self.client.send(call).await?;
-        let policy = match answer.status {
-            StatusCode::NOT_FOUND => PasswordPolicy::default(),
-            _ => policy::read(&answer.success()?),
-        };
-        self.policy.remember(policy);
-        Ok(policy)
+        self.client.password_policy().await
     }
 
     /// `POST /_synapse/admin/v1/reset_password/{user_id}`
@@ -138,7 +74,6 @@ impl Accounts for Synapse {
         }
     }
 
-    /// Client-Server API, `POST /_matrix/client/v3/account/3pid/unbind`.
     async fn unbind(
         &self,
         requester: &Requester,
@@ -146,50 +81,13 @@ impl Accounts for Synapse {
         id_server: &IdServer,
         origin: &Origin,
     ) -> Result<Option<Unbound>> {
-        let body = json!({
-            "medium": threepid.medium().as_str(),
-            "address": threepid.address(),
-            "id_server": id_server.to_string(),
-        });
-        let call = Call::new(Asked::changing(Method::POST, UNBIND), UNBIND.to_owned())
-            .bearer(&requester.access_token)
-            .json(&body)
-            .origin(origin);
-        let answer = self.client.send(call).await?;
-        match answer.status {
-            StatusCode::OK => unbound(answer).map(Some),
-            StatusCode::METHOD_NOT_ALLOWED => Ok(None),
-            status if answer.says(status, "M_UNRECOGNIZED") => Ok(None),
-            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => Err(answer.client_fault()),
-            status => match answer.matrix_error() {
-                Some(error) if status.is_client_error() => Err(answer.relay(error)),
-                _ => Err(answer.fault()),
-            },
-        }
+        self.client
+            .unbind(requester, threepid, id_server, origin)
+            .await
     }
 
     async fn pass_on(&self, request: PassedOn, origin: &Origin) -> Result<PassedBack> {
-        if !request.path_and_query.starts_with('/') {
-            return Err(Error::Internal("a path without a slash".to_owned()));
-        }
-        let asked = if request.method.is_safe() {
-            Asked::reading(request.method, "a request that was passed on")
-        } else {
-            Asked::changing(request.method, "a request that was passed on")
-        };
-        let mut call = Call::new(asked, request.path_and_query).origin(origin);
-        call.bearer = request.access_token.as_ref();
-        call.body = (!request.body.is_empty()).then_some(request.body);
-        let answer = self.client.send(call).await?;
-        // Anything else is a proxy's, and no answer to a Matrix client.
-        if answer.object().is_none() {
-            return Err(answer.fault());
-        }
-        Ok(PassedBack {
-            status: answer.status,
-            body: answer.body,
-            retry_after: answer.retry_after,
-        })
+        self.client.pass_on(request, origin).await
     }
 }
 
@@ -209,16 +107,5 @@ fn reset_fault(answer: &Answer) -> Error {
              passwords off"
         )),
         _ => answer.admin_fault(),
-    }
-}
-
-fn unbound(answer: Answer) -> Result<Unbound> {
-    let asked = answer.asked.clone();
-    let body: Map<String, Value> = answer.success()?;
-    let told = body.get("id_server_unbind_result");
-    match told.and_then(Value::as_str) {
-        Some("success") => Ok(Unbound::Success),
-        Some("no-support") => Ok(Unbound::NoSupport),
-        _ => Err(asked.broken("200 and no id_server_unbind_result")),
     }
 }

@@ -4,10 +4,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Synapse, answer::Asked, client::Call};
+use super::Synapse;
 use crate::{
     error::{Error, Result},
-    homeserver::Directory,
+    homeserver::{
+        Directory,
+        api::{Asked, Call},
+    },
     secret::random,
     threepid::Threepid,
 };

@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use super::{
     Synapse,
-    client::{Call, segment},
     list::{Change, Entry},
 };
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
-    homeserver::Directory,
+    homeserver::{
+        Directory,
+        api::{Call, is_user_id, segment},
+    },
     store::{Bound, Contact},
     threepid::Threepid,
 };
@@ -129,40 +131,4 @@ fn no_account() -> Error {
 /// A change was made, and can not be seen.
 fn unseen(cause: &str) -> Error {
     Error::HomeserverTimeout(cause.to_owned())
-}
-
-/// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones
-/// may have.
-pub(super) fn is_user_id(text: &str) -> bool {
-    let is_plain = |letter: char| !letter.is_control() && !letter.is_whitespace();
-    text.len() <= 255
-        && text.chars().all(is_plain)
-        && text
-            .strip_prefix('@')
-            .and_then(|rest| rest.split_once(':'))
-            .is_some_and(|(_, server)| !server.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_id_looks_like_one() {
-        let long = format!("@{}:b", "a".repeat(255));
-        for (text, is_one) in [
-            ("@alice:example.org", true),
-            ("@Old/Letters+:example.org:8448", true),
-            ("@:example.org", true),
-            ("alice:example.org", false),
-            ("@alice", false),
-            ("@alice:", false),
-            ("@a b:example.org", false),
-            ("@a\n:example.org", false),
-            ("", false),
-            (&long, false),
-        ] {
-            assert_eq!(is_user_id(text), is_one, "{text:?}");
-        }
-    }
 }

@@ -5,11 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Synapse,
-    answer::{Answer, Asked},
-    client::{Call, segment},
     list::{Change, Entry, are_equal, have, is_done, union},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    homeserver::api::{Answer, Asked, Call, segment},
+};
 
 /// Where accounts are.
 const USERS: &str = "/_synapse/admin/v2/users";

@@ -12,17 +12,17 @@ const LIFE: Duration = Duration::from_mins(5);
 
 /// The policy as it was read last.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(Mutex<Option<(Instant, PasswordPolicy)>>);
+pub(in crate::homeserver) struct Remembered(Mutex<Option<(Instant, PasswordPolicy)>>);
 
 impl Remembered {
     /// What is remembered, unless it is old.
-    pub(super) fn recall(&self) -> Option<PasswordPolicy> {
+    pub(in crate::homeserver) fn recall(&self) -> Option<PasswordPolicy> {
         let remembered = *self.0.lock().ok()?;
         let (read_at, policy) = remembered?;
         (read_at.elapsed() < LIFE).then_some(policy)
     }
 
-    pub(super) fn remember(&self, policy: PasswordPolicy) {
+    pub(in crate::homeserver) fn remember(&self, policy: PasswordPolicy) {
         if let Ok(mut remembered) = self.0.lock() {
             *remembered = Some((Instant::now(), policy));
         }
@@ -31,7 +31,7 @@ impl Remembered {
 
 /// Reads what a homeserver tells of its policy. What is not there, or of another type, is not demanded: the homeserver
 /// judges by itself where it can.
-pub(super) fn read(body: &Map<String, Value>) -> PasswordPolicy {
+pub(in crate::homeserver) fn read(body: &Map<String, Value>) -> PasswordPolicy {
     let is = |key: &str| body.get(key) == Some(&Value::Bool(true));
     let length = body.get("m.minimum_length").and_then(Value::as_u64);
     PasswordPolicy {

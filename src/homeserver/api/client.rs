@@ -7,7 +7,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::redirect::Policy;
 use url::Url;
 
-use super::answer::{Answer, Asked};
+use super::{
+    answer::{Answer, Asked},
+    policy::Remembered,
+};
 use crate::{
     error::{Error, Result},
     homeserver::Origin,
@@ -28,24 +31,24 @@ const LONGEST_USER_AGENT: usize = 512;
 
 /// One call.
 #[derive(Clone)]
-pub(super) struct Call<'a> {
-    pub(super) asked: Asked,
+pub(in crate::homeserver) struct Call<'a> {
+    pub(in crate::homeserver) asked: Asked,
     /// Path and query, percent-encoded.
-    pub(super) path: String,
-    pub(super) bearer: Option<&'a AccessToken>,
+    pub(in crate::homeserver) path: String,
+    pub(in crate::homeserver) bearer: Option<&'a AccessToken>,
     /// The JSON body.
-    pub(super) body: Option<Vec<u8>>,
+    pub(in crate::homeserver) body: Option<Vec<u8>>,
     /// Whose call it is, if it is not ours.
-    pub(super) origin: Option<&'a Origin>,
+    pub(in crate::homeserver) origin: Option<&'a Origin>,
 }
 
 impl<'a> Call<'a> {
     /// `GET` of what `label` names.
-    pub(super) fn get(label: &'static str, path: String) -> Self {
+    pub(in crate::homeserver) fn get(label: &'static str, path: String) -> Self {
         Self::new(Asked::reading(Method::GET, label), path)
     }
 
-    pub(super) fn new(asked: Asked, path: String) -> Self {
+    pub(in crate::homeserver) fn new(asked: Asked, path: String) -> Self {
         Self {
             asked,
             path,
@@ -55,21 +58,21 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn bearer(self, token: &'a AccessToken) -> Self {
+    pub(in crate::homeserver) fn bearer(self, token: &'a AccessToken) -> Self {
         Self {
             bearer: Some(token),
             ..self
         }
     }
 
-    pub(super) fn json(self, body: &serde_json::Value) -> Self {
+    pub(in crate::homeserver) fn json(self, body: &serde_json::Value) -> Self {
         Self {
             body: Some(body.to_string().into_bytes()),
             ..self
         }
     }
 
-    pub(super) fn origin(self, origin: &'a Origin) -> Self {
+    pub(in crate::homeserver) fn origin(self, origin: &'a Origin) -> Self {
         Self {
             origin: Some(origin),
             ..self
@@ -78,15 +81,16 @@ impl<'a> Call<'a> {
 }
 
 /// One segment of a path, whatever is in it.
-pub(super) fn segment(text: &str) -> String {
+pub(in crate::homeserver) fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// Makes calls, over connections that it keeps.
-pub(super) struct Client {
+pub(in crate::homeserver) struct Client {
     /// Without a slash at its end.
     base: String,
     http: reqwest::Client,
+    pub(super) policy: Remembered,
 }
 
 impl fmt::Debug for Client {
@@ -96,7 +100,11 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &Url, limit: Duration, ca_files: &[PathBuf]) -> Result<Self, String> {
+    pub(in crate::homeserver) fn new(
+        url: &Url,
+        limit: Duration,
+        ca_files: &[PathBuf],
+    ) -> Result<Self, String> {
         let is_base = matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
@@ -131,11 +139,12 @@ impl Client {
         Ok(Self {
             base: url.as_str().trim_end_matches('/').to_owned(),
             http,
+            policy: Remembered::default(),
         })
     }
 
     /// The base of the homeserver's URLs.
-    pub(super) fn base(&self) -> &str {
+    pub(in crate::homeserver) fn base(&self) -> &str {
         &self.base
     }
 
@@ -144,7 +153,7 @@ impl Client {
     /// # Errors
     /// [`Error::HomeserverFailed`] if nothing was done, [`Error::HomeserverTimeout`] if that is not known, or if it took
     /// too long.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer> {
+    pub(in crate::homeserver) async fn send(&self, call: Call<'_>) -> Result<Answer> {
         let asked = call.asked.clone();
         let request = self.request(call)?;
         let mut response = self.http.execute(request).await.map_err(|why| {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
+    homeserver::PassedBack,
     matrix_error::{LONGEST_WAIT, MatrixError},
 };
 
@@ -17,8 +18,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// What was asked: the beginning of every cause.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) method: Method,
+pub(in crate::homeserver) struct Asked {
+    pub(in crate::homeserver) method: Method,
     /// Its path without what it was asked for: that may be an address.
     label: &'static str,
     /// Whether it changes something that a caller must know of.
@@ -27,7 +28,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// A request that leaves nothing behind.
-    pub(super) fn reading(method: Method, label: &'static str) -> Self {
+    pub(in crate::homeserver) fn reading(method: Method, label: &'static str) -> Self {
         Self {
             method,
             label,
@@ -36,7 +37,7 @@ impl Asked {
     }
 
     /// A request that changes something.
-    pub(super) fn changing(method: Method, label: &'static str) -> Self {
+    pub(in crate::homeserver) fn changing(method: Method, label: &'static str) -> Self {
         Self {
             changes: true,
             ..Self::reading(method, label)
@@ -44,7 +45,7 @@ impl Asked {
     }
 
     /// The homeserver had the request, and answered with nothing that can be made use of.
-    pub(super) fn broken(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
+    pub(in crate::homeserver) fn broken(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
         let cause = format!("the homeserver answered {self} with {what}");
         if self.changes {
             Error::HomeserverTimeout(cause)
@@ -54,12 +55,12 @@ impl Asked {
     }
 
     /// The homeserver refused it: nothing was done.
-    pub(super) fn refused(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
+    pub(in crate::homeserver) fn refused(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
         Error::HomeserverFailed(format!("the homeserver answered {self} with {what}"))
     }
 
     /// It took too long.
-    pub(super) fn late(&self) -> Error {
+    pub(in crate::homeserver) fn late(&self) -> Error {
         Error::HomeserverTimeout(format!("the homeserver did not answer {self} in time"))
     }
 }
@@ -71,11 +72,11 @@ impl fmt::Display for Asked {
 }
 
 /// What came back, with any status.
-pub(super) struct Answer {
-    pub(super) asked: Asked,
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<String>,
-    pub(super) body: Vec<u8>,
+pub(in crate::homeserver) struct Answer {
+    pub(in crate::homeserver) asked: Asked,
+    pub(in crate::homeserver) status: StatusCode,
+    pub(in crate::homeserver) retry_after: Option<String>,
+    pub(in crate::homeserver) body: Vec<u8>,
 }
 
 impl fmt::Debug for Answer {
@@ -92,19 +93,28 @@ impl fmt::Debug for Answer {
 
 impl Answer {
     /// The body, if it is a JSON object.
-    pub(super) fn object(&self) -> Option<Map<String, Value>> {
+    pub(in crate::homeserver) fn object(&self) -> Option<Map<String, Value>> {
         serde_json::from_slice(&self.body).ok()
     }
 
     /// The Matrix error in the body, if there is one.
-    pub(super) fn matrix_error(&self) -> Option<MatrixError> {
+    pub(in crate::homeserver) fn matrix_error(&self) -> Option<MatrixError> {
         MatrixError::read(&Value::Object(self.object()?), NO_WORDS)
     }
 
     /// Whether it is this Matrix error with this status: only then a homeserver said it, and no proxy.
-    pub(super) fn says(&self, status: StatusCode, errcode: &str) -> bool {
+    pub(in crate::homeserver) fn says(&self, status: StatusCode, errcode: &str) -> bool {
         let is_it = |error: MatrixError| error.errcode == errcode;
         self.status == status && self.matrix_error().is_some_and(is_it)
+    }
+
+    /// The answer as it is, for whoever asked.
+    pub(in crate::homeserver) fn into_passed_back(self) -> PassedBack {
+        PassedBack {
+            status: self.status,
+            body: self.body,
+            retry_after: self.retry_after,
+        }
     }
 
     /// The object of a 200.
@@ -112,7 +122,7 @@ impl Answer {
     /// # Errors
     /// [`Error::Limited`] for a 429. Else a 5xx, and a 200 that is none, may have done what was asked:
     /// [`Error::HomeserverTimeout`] if that was a change. All others are [`Error::HomeserverFailed`].
-    pub(super) fn success(self) -> Result<Map<String, Value>> {
+    pub(in crate::homeserver) fn success(self) -> Result<Map<String, Value>> {
         if self.status != StatusCode::OK {
             return Err(self.fault());
         }
@@ -121,7 +131,7 @@ impl Answer {
     }
 
     /// What an answer means that is no success, to a call of ours.
-    pub(super) fn fault(&self) -> Error {
+    pub(in crate::homeserver) fn fault(&self) -> Error {
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             return Error::Limited {
                 retry_after: self.wait(),
@@ -138,7 +148,7 @@ impl Answer {
     }
 
     /// What an answer to the server admin means that is no success.
-    pub(super) fn admin_fault(&self) -> Error {
+    pub(in crate::homeserver) fn admin_fault(&self) -> Error {
         let denied = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
         if !denied.contains(&self.status) {
             return self.fault();
@@ -156,7 +166,7 @@ impl Answer {
     }
 
     /// What an answer to a client means that is no success: the homeserver's refusals under their own names.
-    pub(super) fn client_fault(&self) -> Error {
+    pub(in crate::homeserver) fn client_fault(&self) -> Error {
         let Some(error) = self.matrix_error() else {
             return self.fault();
         };
@@ -180,7 +190,7 @@ impl Answer {
     }
 
     /// A refusal that whoever asked is told as it is.
-    pub(super) fn relay(&self, error: MatrixError) -> Error {
+    pub(in crate::homeserver) fn relay(&self, error: MatrixError) -> Error {
         let is_limited = self.status == StatusCode::TOO_MANY_REQUESTS;
         Error::Relayed {
             status: self.status,
