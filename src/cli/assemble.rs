@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use crate::{
     Builder, Keyring, Threepid,
-    config::{Config, HomeserverKind, PurposePolicy, SmsTransport},
+    config::{Config, Homeserver, HomeserverKind, PurposePolicy, RegistrationWay, SmsTransport},
     courier::{
         Courier,
         capture::Capture,
@@ -13,7 +15,7 @@ use crate::{
     },
     homeserver::{
         none::NoHomeserver,
-        synapse::{Synapse, SynapseSettings},
+        synapse::{Registration, SharedSecret, Synapse, SynapseSettings},
     },
     http::peer::TrustedProxies,
     limits,
@@ -69,9 +71,22 @@ pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String
         admin_token: homeserver.admin_token()?,
         timeout: homeserver.timeout.0,
         ca_files: homeserver.ca_files.0.clone(),
-        registration: crate::homeserver::synapse::Registration::default(),
+        registration: registration(homeserver)?,
     };
     Synapse::new(settings).map(Some)
+}
+
+/// How the homeserver makes accounts, if it does.
+fn registration(homeserver: &Homeserver) -> Result<Registration, String> {
+    let token = homeserver.registration_token()?;
+    let secret = homeserver.registration_shared_secret.as_ref();
+    Ok(match (homeserver.registration(), token, secret) {
+        (RegistrationWay::Token, Some(token), _) => Registration::Token(token),
+        (RegistrationWay::SharedSecret, _, Some(secret)) => {
+            Registration::SharedSecret(SharedSecret::parse(secret.expose_secret())?)
+        }
+        (_, token, _) => Registration::Overlay { token },
+    })
 }
 
 /// The service that the configuration describes, beside the `homeserver` that it names.
@@ -122,8 +137,8 @@ fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse
         (HomeserverKind::Synapse, Some(synapse)) => builder
             .directory(Arc::<Synapse>::clone(&synapse))
             .accounts(synapse),
-        (HomeserverKind::Local, Some(synapse)) => builder.accounts(synapse),
-        (HomeserverKind::Local | HomeserverKind::Synapse, None) => builder,
+        (_, Some(synapse)) => builder.accounts(synapse),
+        (_, None) => builder,
     }
 }
 
