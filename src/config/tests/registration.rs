@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{problem, read, values};
 use crate::{
-    config::{HomeserverKind, RegistrationWay, registration::Requires},
+    config::{HomeserverKind, RegistrationWay, Requires},
     threepid::Medium,
 };
 
