@@ -4,6 +4,7 @@ pub(super) mod contacts;
 pub(super) mod fallback;
 pub(super) mod link;
 pub(super) mod password;
+pub(super) mod register;
 pub(super) mod request_token;
 pub(super) mod submit_token;
 pub(super) mod uia;
