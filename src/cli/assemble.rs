@@ -109,6 +109,8 @@ pub(super) fn service(
         .reveal(config.accounts.reveal)
         .allow_changes(config.accounts.allow_changes)
         .password_change(config.accounts.password_change)
+        .registration(config.accounts.registration)
+        .registration_requires(config.accounts.registration_requires)
         .finish_password_reset(config.pages.finish_password_reset)
         .request_timeout(config.server.request_timeout.0)
         .identity_servers(config.identity_servers()?, outbound)

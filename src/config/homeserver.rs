@@ -9,11 +9,12 @@ use url::Url;
 
 use super::{
     Config,
-    registration::{RegistrationWay, Requires},
+    registration::RegistrationWay,
     sections::hidden,
     values::{List, Network, Span, choice, optional_choice, plain_url},
 };
 use crate::{
+    homeserver::registration::Requires,
     http::delegate::{self, Prefix},
     secret::AccessToken,
     threepid::Medium,

@@ -25,7 +25,7 @@ use homeserver::{Accounts, Delegate};
 pub(crate) use homeserver::{Homeserver, HomeserverKind};
 pub(crate) use load::{Loaded, load};
 use others::{IdentityServers, Outbound};
-pub(crate) use registration::{RegistrationWay, Requires};
+pub(crate) use registration::RegistrationWay;
 use sections::{Email, Limits, NextLinks, Pages, Policy, Secrets, Server, Sessions, Storage};
 pub(crate) use sections::{Log, LogFormat, PurposePolicy};
 use sms::Sms;

@@ -42,22 +42,6 @@ impl RegistrationWay {
     }
 }
 
-/// What a new account must have proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Requires {
-    /// One address, of any medium that can be proved here.
-    Any,
-    /// An email address.
-    Email,
-    /// A phone number.
-    Msisdn,
-    /// An email address and a phone number.
-    Both,
-    /// None.
-    Nothing,
-}
-
 impl Homeserver {
     /// How accounts are made: as is written, else as its kind does it. A webhook has but one way, which has no name.
     pub(crate) fn registration(&self) -> RegistrationWay {

@@ -23,7 +23,8 @@ fn with(file: &str) -> TempDir {
 fn beside(homeserver: &Homeserver) -> TempDir {
     let url = homeserver.url();
     with(&format!(
-        "[homeserver]\nkind = 'synapse'\nurl = '{url}'\nadmin_token = '{ADMIN_TOKEN}'\n"
+        "[homeserver]\nkind = 'synapse'\nurl = '{url}'\nadmin_token = '{ADMIN_TOKEN}'\n\
+         registration = 'off'\n"
     ))
 }
 

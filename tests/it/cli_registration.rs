@@ -305,8 +305,11 @@ async fn a_proxy_that_leaves_no_way_round_is_as_it_should_be() {
     assert!(last.contains("POST /register is threepid's, and"), "{last}");
 }
 
+/// A form that `check` tries, and which ones a homeserver understands.
+type Hole = (&'static str, fn(&str) -> bool);
+
 /// What a homeserver behind a careless proxy understands as a request for an account, by the form that `check` finds.
-const HOLES: &[(&str, fn(&str) -> bool)] = &[
+const HOLES: &[Hole] = &[
     ("/_matrix/client/v3/%72egister", |path| {
         path.contains('%') && percent_decode_str(path).decode_utf8_lossy() == V3
     }),

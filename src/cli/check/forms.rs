@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::call::Reply;
-use crate::config::Requires;
+use crate::homeserver::registration::Requires;
 
 pub(super) const EMAIL: &str = "m.login.email.identity";
 pub(super) const MSISDN: &str = "m.login.msisdn";

@@ -10,7 +10,7 @@ use super::{
     forms::{ODD, PATHS, Said, listed, proves, wants_token},
     registration::PART,
 };
-use crate::config::{Config, Requires};
+use crate::{config::Config, homeserver::registration::Requires};
 
 /// The longest that one call takes.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -1,5 +1,8 @@
 //! Whether people can sign up through threepid, and through nothing else: what the homeserver itself says.
 
+use std::slice;
+
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -8,7 +11,10 @@ use super::{
     forms::{EMAIL, MSISDN, PATHS, Said, listed, wants_token},
     outside,
 };
-use crate::config::{Config, HomeserverKind, RegistrationWay, Requires};
+use crate::{
+    config::{Config, HomeserverKind, RegistrationWay},
+    homeserver::registration::Requires,
+};
 
 pub(super) const PART: &str = "registration";
 
@@ -121,9 +127,9 @@ fn judge_ways(config: &Config, ways: &[Vec<String>], found: &mut Found) {
     };
     let warned = format!(
         "whoever reaches the homeserver directly signs up without an address: it asks for {} alone. Let nobody reach it \
-         but threepid and your reverse proxy; better still, write homeserver.registration_token_file, and {}",
-        listed(std::slice::from_ref(open)),
-        words.demand_token
+         but threepid and your reverse proxy{}",
+        listed(slice::from_ref(open)),
+        words.better
     );
     found.warn(PART, &warned);
 }
@@ -135,7 +141,7 @@ fn judge_token(config: &Config, reply: Result<Reply, String>, found: &mut Found)
         .as_ref()
         .ok()
         .and_then(|reply| reply.body.get("valid"));
-    match (valid.and_then(serde_json::Value::as_bool), reply) {
+    match (valid.and_then(Value::as_bool), reply) {
         (Some(true), _) => found.fine(PART, "the homeserver knows the registration token"),
         (Some(false), _) => found.failed(
             PART,
@@ -162,6 +168,8 @@ struct Words {
     drop_native: &'static str,
     demand_token: &'static str,
     make_token: &'static str,
+    /// What is better than to hide it.
+    better: &'static str,
     open: &'static str,
     close: &'static str,
 }
@@ -173,22 +181,23 @@ impl Words {
                 drop_native: "take registrations_require_3pid and email: out of homeserver.yaml",
                 demand_token: "set registration_requires_token: true in homeserver.yaml",
                 make_token: "POST /_synapse/admin/v1/registration_tokens/new, with \"token\"",
+                better: "; better still, write homeserver.registration_token_file, and set \
+                         registration_requires_token: true in homeserver.yaml",
                 open: "set enable_registration: true and registration_requires_token: true in homeserver.yaml",
                 close: "set enable_registration: false in homeserver.yaml",
             },
             HomeserverKind::Dendrite => Self {
-                drop_native: "let Dendrite prove none",
-                demand_token: "set registration_requires_token: true below client_api: in dendrite.yaml",
-                make_token: "POST /_dendrite/admin/registrationTokens/new, with \"token\"",
-                open: "set registration_disabled: false and registration_requires_token: true below client_api: in \
-                       dendrite.yaml",
-                close: "set registration_disabled: true below client_api: in dendrite.yaml",
+                better: "",
+                open: "set registration_disabled: false below client_api: in dendrite.yaml",
+                ..Self::of(HomeserverKind::Local)
             },
             HomeserverKind::Local | HomeserverKind::None | HomeserverKind::Webhook => Self {
-                drop_native: "let it prove none",
-                demand_token: "let it ask everybody for that registration token",
+                drop_native: "let it leave that to threepid",
+                demand_token: "let it ask everybody for that token",
                 make_token: "its documentation tells how",
-                open: "let it take registrations with a registration token",
+                better: "; better still, write homeserver.registration_token_file, and let the homeserver ask \
+                         everybody for that token",
+                open: "let it take registrations",
                 close: "let it take none",
             },
         }

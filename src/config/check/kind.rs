@@ -16,6 +16,9 @@ use crate::{
     validation::Validate,
 };
 
+/// The most characters that a webhook's key has.
+const LONGEST_KEY: usize = 512;
+
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     match config.homeserver.kind {
         HomeserverKind::Local => {}
@@ -122,6 +125,11 @@ fn check_webhook(config: &Config, refuse: &mut impl FnMut(&str, String)) {
             refuse(
                 &key,
                 format!("key {number} is too short to be a secret; {MAKE}"),
+            );
+        } else if text.len() > LONGEST_KEY {
+            refuse(
+                &key,
+                format!("key {number} is longer than {LONGEST_KEY} characters; {MAKE}"),
             );
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             refuse(

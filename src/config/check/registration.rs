@@ -4,11 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::homeserver::{LEAST_SECRET, MAKE, written_key};
 use crate::{
-    config::{
-        Config,
-        homeserver::HomeserverKind,
-        registration::{RegistrationWay, Requires},
-    },
+    config::{Config, homeserver::HomeserverKind, registration::RegistrationWay},
+    homeserver::registration::Requires,
     threepid::Medium,
 };
 
@@ -33,9 +30,9 @@ fn check_way(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let why = match (homeserver.kind, way) {
         (_, RegistrationWay::Off)
         | (HomeserverKind::Synapse, _)
-        | (HomeserverKind::Dendrite, RegistrationWay::Overlay | RegistrationWay::Token) => return,
-        (HomeserverKind::Dendrite, RegistrationWay::SharedSecret) => {
-            "none but Synapse makes accounts so; write \"overlay\" or \"token\""
+        | (HomeserverKind::Dendrite, RegistrationWay::Overlay) => return,
+        (HomeserverKind::Dendrite, _) => {
+            "with kind = \"dendrite\" there is one way alone; take it out, or write \"off\""
         }
         (HomeserverKind::Webhook, _) => {
             "a webhook makes accounts in one way alone; take it out, or write \"off\""
@@ -72,6 +69,13 @@ fn check_token(config: &Config, refuse: &mut impl FnMut(&str, String)) {
                 ),
             );
         }
+        return;
+    }
+    if homeserver.kind == HomeserverKind::Dendrite {
+        refuse(
+            &key,
+            "no account of Dendrite's is made with it; take it out".to_owned(),
+        );
         return;
     }
     if !matches!(way, RegistrationWay::Overlay | RegistrationWay::Token) {
