@@ -16,8 +16,9 @@ use tower_http::{
 
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
 use self::{
-    client::contacts as addresses, client::fallback, client::link, client::password as passwords,
-    client::register, client::request_token, client::submit_token, client::uia,
+    client::contacts as addresses, client::discovery, client::fallback, client::link,
+    client::password as passwords, client::register, client::request_token, client::submit_token,
+    client::uia,
 };
 use crate::{
     account::{AccountRules, registration::RegistrationRules},
@@ -168,6 +169,17 @@ pub(crate) fn registration(app: &App) -> Router {
     with_cors(guarded(client, app, Dialect::Client)).with_state(app.clone())
 }
 
+/// What clients are told of the server, for a service that stands before a homeserver.
+fn discovery(app: &App) -> Router {
+    let mut client = Router::new().route("/_matrix/client/versions", get(discovery::versions));
+    for prefix in PREFIXES {
+        let path = format!("{prefix}/capabilities");
+        client = client.route(&path, get(discovery::capabilities));
+    }
+    let client = client.method_not_allowed_fallback(method_not_allowed);
+    with_cors(guarded(client, app, Dialect::Client)).with_state(app.clone())
+}
+
 /// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
 fn client(medium: Medium, handlers: &[MethodRouter<App>; 3]) -> Router<App> {
     let mut client = Router::new();
@@ -222,6 +234,7 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
         .merge(contacts(app))
         .merge(password(app))
         .merge(registration(app))
+        .merge(discovery(app))
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

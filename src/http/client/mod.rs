@@ -1,6 +1,7 @@
 //! The Client-Server API's handlers, and those of the URLs that it tells to clients and people.
 
 pub(super) mod contacts;
+pub(super) mod discovery;
 pub(super) mod fallback;
 pub(super) mod link;
 pub(super) mod password;
