@@ -3,11 +3,14 @@
 mod account;
 mod answer;
 mod client;
-mod policy;
+mod greeting;
+pub(super) mod policy;
 
 pub(super) use self::{
+    account::{reauthenticated, requester},
     answer::{Answer, Asked},
-    client::{Call, Client, segment},
+    client::{Call, Client, LONGEST_USER_AGENT, is_base, segment},
+    greeting::{made_up, made_up_name, sentence},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones
