@@ -69,6 +69,7 @@ pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String
         admin_token: homeserver.admin_token()?,
         timeout: homeserver.timeout.0,
         ca_files: homeserver.ca_files.0.clone(),
+        registration: crate::homeserver::synapse::Registration::default(),
     };
     Synapse::new(settings).map(Some)
 }

@@ -53,6 +53,6 @@ pub struct Bucket {
 }
 
 /// All that a store is.
-pub trait Store: Sessions + Outbox + Contacts + Uia + Bindings {}
+pub trait Store: Sessions + Outbox + Contacts + Uia + Bindings + Registrations {}
 
-impl<T: Sessions + Outbox + Contacts + Uia + Bindings> Store for T {}
+impl<T: Sessions + Outbox + Contacts + Uia + Bindings + Registrations> Store for T {}

@@ -38,12 +38,16 @@ pub struct RegistrationProof {
 
 /// What the beginning of a registration met.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is looked at once"
+)]
 pub enum RegistrationBegun {
     /// All its proofs and addresses are its own.
     Yes,
     /// Another operation holds a proof or an address, or this one in another request.
     Held,
-    /// Another registration has made an account with one of the addresses.
+    /// Another registration has made an account with one of the addresses, or this one has made its account already.
     InUse,
     /// A proof was used before; whether by a request of the same digest.
     Taken {
@@ -84,6 +88,8 @@ impl fmt::Debug for DueRegistration {
 pub trait Registrations: fmt::Debug + Send + Sync {
     /// Claims all its proofs and puts down what is about to be done, in one durable transaction: all of it, or nothing.
     /// The same registration may begin once more after [`Registrations::pause_registration`], or once its leases ran out.
+    ///
+    /// It may then have other proofs: those that it has no more are given back, or it is `Held` while a lease of theirs runs.
     ///
     /// Of parallel callers for one proof, or for one address, exactly one is told `Yes`.
     async fn begin_registration(
@@ -133,7 +139,7 @@ pub trait Registrations: fmt::Debug + Send + Sync {
     /// Forgets one address of a registration: it is bound, or never can be.
     async fn forget_registration(&self, id: [u8; 32], threepid: &Threepid) -> StoreResult<()>;
 
-    /// Makes all registrations due whose account is not known: those of a process that died. Only for the holder of the
-    /// store's lock.
+    /// Makes all registrations due whose account is not known: those of a process that died; how many were not due yet.
+    /// Only for the holder of the store's lock.
     async fn free_registrations(&self, now: Timestamp) -> StoreResult<usize>;
 }

@@ -36,6 +36,7 @@ fn set(homeserver: &Homeserver) -> impl FnOnce(Builder) -> Builder + use<> {
         admin_token: AccessToken::parse(ADMIN_TOKEN).ok(),
         timeout: Duration::from_secs(5),
         ca_files: Vec::new(),
+        registration: threepid::homeserver::synapse::Registration::default(),
     };
     let synapse = Synapse::new(settings).expect("settings that can be used");
     move |builder| {

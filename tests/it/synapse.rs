@@ -34,6 +34,7 @@ pub(crate) fn settings(homeserver: &Homeserver) -> SynapseSettings {
         admin_token: Some(AccessToken::parse(ADMIN_TOKEN).expect("a token")),
         timeout: Duration::from_secs(20),
         ca_files: Vec::new(),
+        registration: threepid::homeserver::synapse::Registration::default(),
     }
 }
 
@@ -566,6 +567,7 @@ async fn certificates_that_the_operator_names_are_trusted_and_no_others() {
             admin_token: None,
             timeout: Duration::from_secs(20),
             ca_files,
+            registration: threepid::homeserver::synapse::Registration::default(),
         };
         let token = AccessToken::parse("t").unwrap();
         let synapse = Synapse::new(settings).unwrap();
@@ -602,6 +604,7 @@ async fn settings_that_can_not_be_used_are_refused_at_once() {
     }
     let settings = SynapseSettings {
         ca_files: vec![PathBuf::from("/nowhere/ca.pem")],
+        registration: threepid::homeserver::synapse::Registration::default(),
         ..settings(&homeserver)
     };
     let why = Synapse::new(settings).unwrap_err();

@@ -122,11 +122,7 @@ impl Client {
         if answer.object().is_none() {
             return Err(answer.fault());
         }
-        Ok(PassedBack {
-            status: answer.status,
-            body: answer.body,
-            retry_after: answer.retry_after,
-        })
+        Ok(answer.into_passed_back())
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
+    homeserver::PassedBack,
     matrix_error::{LONGEST_WAIT, MatrixError},
 };
 
@@ -124,6 +125,15 @@ impl Answer {
     pub(in crate::homeserver) fn says(&self, status: StatusCode, errcode: &str) -> bool {
         let is_it = |error: MatrixError| error.errcode == errcode;
         self.status == status && self.matrix_error().is_some_and(is_it)
+    }
+
+    /// The answer as it is, for whoever asked.
+    pub(in crate::homeserver) fn into_passed_back(self) -> PassedBack {
+        PassedBack {
+            status: self.status,
+            body: self.body,
+            retry_after: self.retry_after,
+        }
     }
 
     /// The object of a 200.

@@ -5,12 +5,14 @@ mod answer;
 mod client;
 mod greeting;
 pub(super) mod policy;
+mod registration;
 
 pub(super) use self::{
     account::{reauthenticated, requester},
     answer::{Answer, Asked},
     client::{Call, Client, LONGEST_USER_AGENT, is_base, segment},
     greeting::{made_up, made_up_name, sentence},
+    registration::{Overlay, registered},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones

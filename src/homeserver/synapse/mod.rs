@@ -5,6 +5,8 @@ mod accounts;
 mod detect;
 mod directory;
 mod list;
+mod registrar;
+mod shared_secret;
 mod unsettled;
 mod users;
 
@@ -12,6 +14,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
+pub use self::shared_secret::SharedSecret;
 use self::unsettled::Unsettled;
 use crate::{
     error::{Error, Result},
@@ -31,6 +34,29 @@ pub struct SynapseSettings {
     pub timeout: Duration,
     /// Files with further certificates (PEM) to trust.
     pub ca_files: Vec<PathBuf>,
+    /// How accounts are made, if we stand before its `/register`.
+    pub registration: Registration,
+}
+
+/// How accounts are made at a Synapse.
+#[derive(Clone, Debug)]
+pub enum Registration {
+    /// By its own `/register`, whose stages clients do. With a `token` that nobody but us knows, and a Synapse that
+    /// demands one, nobody registers without us.
+    Overlay {
+        /// The registration token; its stage is ours.
+        token: Option<AccessToken>,
+    },
+    /// By its own `/register` and such a token alone: captcha and terms are lost.
+    Token(AccessToken),
+    /// By the secret that it shares: see [`SharedSecret`].
+    SharedSecret(SharedSecret),
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self::Overlay { token: None }
+    }
 }
 
 /// A homeserver with Synapse's admin API, as directory and as account side.
@@ -41,6 +67,7 @@ pub struct SynapseSettings {
 pub struct Synapse {
     client: Client,
     admin_token: Option<AccessToken>,
+    registration: Registration,
     turns: Turns,
     unsettled: Unsettled,
 }
@@ -67,6 +94,7 @@ impl Synapse {
         Ok(Arc::new(Self {
             client,
             admin_token: settings.admin_token,
+            registration: settings.registration,
             turns: Turns::default(),
             unsettled: Unsettled::default(),
         }))
@@ -82,5 +110,17 @@ impl Synapse {
             Error::HomeserverFailed(cause.to_owned())
         };
         self.admin_token.as_ref().ok_or_else(missing)
+    }
+
+    /// The secret that it shares.
+    ///
+    /// # Errors
+    /// [`Error::HomeserverFailed`] if there is none.
+    fn secret(&self) -> Result<&SharedSecret> {
+        if let Registration::SharedSecret(secret) = &self.registration {
+            return Ok(secret);
+        }
+        let cause = "there is no shared secret for the homeserver";
+        Err(Error::HomeserverFailed(cause.to_owned()))
     }
 }

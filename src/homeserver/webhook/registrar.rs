@@ -12,10 +12,11 @@ use super::{
 use crate::{
     error::Result,
     homeserver::{
-        Origin, PassedBack,
-        api::{Answer, LONGEST_USER_AGENT, is_user_id},
-        registration::{DUMMY, NewAccount, Registered, Registering, Registrar, Stages},
+        Accounts, Origin, PassedBack,
+        api::{Answer, LONGEST_USER_AGENT, registered},
+        registration::{DUMMY, NewAccount, Registering, Registrar, Stages},
     },
+    password::NewPassword,
     threepid::Threepid,
 };
 
@@ -25,7 +26,8 @@ pub(super) const AVAILABLE: Verb = Verb::reading("account/available");
 
 #[async_trait]
 impl Registrar for Webhook {
-    /// Tells the homeserver nothing, but asks whether the name is free, where it answers that.
+    /// Tells the homeserver nothing, but asks whether the name is free and what a password must have, where it answers
+    /// that.
     async fn start(
         &self,
         session: Option<&str>,
@@ -39,6 +41,10 @@ impl Registrar for Webhook {
                 }
                 _ => {}
             }
+        }
+        if let Some(password) = params.get("password").and_then(Value::as_str) {
+            let policy = self.password_policy().await?;
+            policy.check(&NewPassword::parse(password)?)?;
         }
         Ok(Registering::Stages(Stages {
             session: session.map_or_else(fresh_id, str::to_owned),
@@ -129,23 +135,11 @@ impl Webhook {
 fn free(answer: Answer) -> Result<PassedBack> {
     let is_free = |body: Map<String, Value>| body.get("available") == Some(&Value::Bool(true));
     if answer.object().is_some_and(is_free) {
-        return Ok(as_it_is(answer));
+        return Ok(answer.into_passed_back());
     }
     Err(answer
         .asked
         .broken("200 and something else than {\"available\": true}"))
-}
-
-fn registered(answer: Answer) -> Result<Registered> {
-    let body = answer.object();
-    let user_id = body.as_ref().and_then(|body| body.get("user_id")?.as_str());
-    match user_id.filter(|user_id| is_user_id(user_id)) {
-        Some(user_id) => Ok(Registered {
-            user_id: user_id.to_owned(),
-            body: answer.body,
-        }),
-        None => Err(answer.asked.broken("200 and no user_id")),
-    }
 }
 
 /// The homeserver's own refusal.
@@ -166,15 +160,7 @@ fn refused(answer: Answer) -> Result<PassedBack> {
     {
         return Err(answer.fault());
     }
-    Ok(as_it_is(answer))
-}
-
-fn as_it_is(answer: Answer) -> PassedBack {
-    PassedBack {
-        status: answer.status,
-        body: answer.body,
-        retry_after: answer.retry_after,
-    }
+    Ok(answer.into_passed_back())
 }
 
 /// A refusal of ours, in the place of the homeserver's.

@@ -1,7 +1,7 @@
 //! What account management keeps, in SQLite.
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{SqliteStore, row};
 use crate::{
@@ -16,16 +16,8 @@ const MOST_BINDINGS: u32 = 50;
 #[async_trait]
 impl Uia for SqliteStore {
     async fn remember_uia(&self, session: NewUia) -> StoreResult<()> {
-        self.write_one(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO uia (id, sealed, expires_at) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed, expires_at = excluded.expires_at",
-                )?
-                .execute(params![session.id, session.sealed, session.expires_at.0])?;
-            Ok(())
-        })
-        .await
+        self.write_one(move |connection| remember(connection, &session))
+            .await
     }
 
     async fn find_uia(&self, id: [u8; 32], now: Timestamp) -> StoreResult<Option<UiaRow>> {
@@ -128,6 +120,16 @@ impl Bindings for SqliteStore {
         })
         .await
     }
+}
+
+pub(super) fn remember(connection: &Connection, session: &NewUia) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO uia (id, sealed, expires_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed, expires_at = excluded.expires_at",
+        )?
+        .execute(params![session.id, session.sealed, session.expires_at.0])?;
+    Ok(())
 }
 
 fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {

@@ -22,6 +22,7 @@ mod lock;
 mod outbox;
 mod proxied;
 mod readers;
+mod registrations;
 mod row;
 mod sessions;
 mod sweep;
