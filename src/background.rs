@@ -68,9 +68,21 @@ impl Threepid {
             if let Err(error) = validation.store.pause_all(validation.clock.now()).await {
                 tracing::warn!(%error, "claims of an earlier process keep their leases; they run out by themselves");
             }
+            if let Some(registration) = &this.app.registration
+                && let Err(error) = registration.take_over().await
+            {
+                tracing::warn!(%error, "registrations of an earlier process wait until their leases run out");
+            }
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
+        if let Some(registration) = self.app.registration.clone() {
+            let (stop, freed) = (background.stop.clone(), freed.clone());
+            background.tasks.spawn(async move {
+                freed.cancelled().await;
+                registration.look_after(stop).await;
+            });
+        }
         let workers = |deliveries: &Arc<Deliveries>| {
             std::iter::repeat_n(Arc::clone(deliveries), self.workers.of(deliveries.medium))
         };

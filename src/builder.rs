@@ -5,11 +5,19 @@ use std::{fmt, sync::Arc, time::Duration};
 use url::Url;
 
 use crate::{
-    account::{self, AccountRules},
+    account::{
+        self, AccountRules,
+        registration::{self, RegistrationRules},
+    },
     clock::{Clock, SystemClock, Timestamp},
     courier::{Courier, capture::Capture},
     error::Result,
-    homeserver::{Accounts, Directory, local::LocalDirectory, none::NoHomeserver},
+    homeserver::{
+        Accounts, Directory,
+        local::LocalDirectory,
+        none::NoHomeserver,
+        registration::{Registrar, Requires},
+    },
     http::{App, delegate::Settings as Delegate, peer::TrustedProxies},
     identity_client::IdentityClient,
     keys::Keyring,
@@ -73,6 +81,8 @@ pub struct Builder {
     directory: Arc<dyn Directory>,
     accounts: Arc<dyn Accounts>,
     account: account::Settings,
+    registrar: Option<Arc<dyn Registrar>>,
+    registration: registration::Settings,
     clock: Arc<dyn Clock>,
     email: Option<Arc<dyn Courier>>,
     sms: Option<Arc<dyn Courier>>,
@@ -152,6 +162,25 @@ impl Builder {
     /// The account side of the homeserver; by default there is none, and no access token is known.
     pub fn accounts(mut self, accounts: Arc<dyn Accounts>) -> Self {
         self.accounts = accounts;
+        self
+    }
+
+    /// The homeserver's registration, for a service that stands before its `/register`; by default there is none, and no
+    /// such path.
+    pub fn registrar(mut self, registrar: Arc<dyn Registrar>) -> Self {
+        self.registrar = Some(registrar);
+        self
+    }
+
+    /// Whether anybody may register; by default they may.
+    pub fn registration(mut self, open: bool) -> Self {
+        self.registration.open = open;
+        self
+    }
+
+    /// What a new account must have proved; by default one address.
+    pub fn registration_requires(mut self, requires: Requires) -> Self {
+        self.registration.requires = requires;
         self
     }
 
@@ -261,11 +290,10 @@ impl Builder {
         check_base(&public_url)?;
         settings.email.has_transport = self.email.is_some();
         settings.msisdn.has_transport = self.sms.is_some();
+        let host = || public_url.host_str().unwrap_or("localhost").to_owned();
         let head = Letterhead {
             app_name: self.app_name.clone(),
-            server_name: self
-                .server_name
-                .unwrap_or_else(|| public_url.host_str().unwrap_or("localhost").to_owned()),
+            server_name: self.server_name.unwrap_or_else(host),
             public_url,
             contents: settings.email.contents,
             lifetimes: settings.lifetimes,
@@ -286,11 +314,7 @@ impl Builder {
                 let courier = courier?;
                 Some(Arc::new(Deliveries::new(medium, courier, &shared, head)))
             });
-        let wakes = deliveries.each_ref().map(|deliveries| {
-            let deliveries = deliveries.as_ref();
-            deliveries.map_or_else(Arc::default, |deliveries| Arc::clone(&deliveries.wake))
-        });
-        let [email, msisdn] = wakes;
+        let wakes = wakes(&deliveries);
         let validation = Validation {
             limiter: Limiter::new(settings.limits.clone()),
             settings,
@@ -299,13 +323,18 @@ impl Builder {
             directory: self.directory,
             clock: shared.clock,
             identity: IdentityClient::new(self.outbound),
-            wakes: Wakes { email, msisdn },
+            wakes,
         };
         let validation = Arc::new(validation);
         let account = AccountRules::new(self.account, Arc::clone(&validation), self.accounts);
+        let account = Arc::new(account);
+        let (settings, registrar) = (self.registration, self.registrar);
+        let registration = registrar
+            .map(|registrar| RegistrationRules::new(settings, registrar, Arc::clone(&account)));
         let app = App {
             validation,
-            account: Arc::new(account),
+            account,
+            registration: registration.map(Arc::new),
             deliveries: deliveries.into_iter().flatten().collect(),
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
@@ -317,6 +346,15 @@ impl Builder {
         let workers = self.workers;
         Ok(Threepid { app, workers })
     }
+}
+
+/// What wakes the workers of each medium.
+fn wakes(deliveries: &[Option<Arc<Deliveries>>; 2]) -> Wakes {
+    let [email, msisdn] = deliveries.each_ref().map(|deliveries| {
+        let deliveries = deliveries.as_ref();
+        deliveries.map_or_else(Arc::default, |deliveries| Arc::clone(&deliveries.wake))
+    });
+    Wakes { email, msisdn }
 }
 
 /// That other URLs can stand below it.
@@ -339,6 +377,8 @@ impl Threepid {
             keys,
             accounts: Arc::new(NoHomeserver),
             account: account::Settings::default(),
+            registrar: None,
+            registration: registration::Settings::default(),
             clock: Arc::new(SystemClock),
             email: None,
             sms: None,

@@ -33,6 +33,7 @@ pub(crate) enum Label {
     UserScope,
     Request,
     Uia,
+    UiaSealing,
 }
 
 impl Label {
@@ -52,6 +53,7 @@ impl Label {
             Self::UserScope => b"threepid usrscop",
             Self::Request => b"threepid request",
             Self::Uia => b"threepid uia    ",
+            Self::UiaSealing => b"threepid uiaseal",
         }
     }
 }
@@ -60,20 +62,21 @@ impl Label {
 pub(crate) struct Key {
     id: KeyId,
     mac: Hmac<Sha256>,
-    sealing: LessSafeKey,
+    sealing: Sealing,
 }
+
+/// What seals and opens values.
+pub(crate) struct Sealing(LessSafeKey);
 
 impl Key {
     fn new(bytes: &[u8; KEY_LENGTH]) -> Result<Self, String> {
         let mac = Hmac::<Sha256>::new_from_slice(bytes).map_err(|error| error.to_string())?;
-        let sealing = Zeroizing::new(finish(&mac, Label::Sealing, &[]));
-        let sealing =
-            UnboundKey::new(&AES_256_GCM, sealing.as_slice()).map_err(|error| error.to_string())?;
+        let sealing = Sealing::new(finish(&mac, Label::Sealing, &[]));
         let [a, b, c, d, ..] = finish(&mac, Label::KeyId, &[]);
         Ok(Self {
             id: [a, b, c, d],
             mac,
-            sealing: LessSafeKey::new(sealing),
+            sealing,
         })
     }
 
@@ -86,11 +89,36 @@ impl Key {
         finish(&self.mac, label, parts)
     }
 
+    /// As [`Sealing::seal`], with a key that is this key's alone.
+    pub(crate) fn seal(&self, row: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.sealing.seal(row, plain)
+    }
+
+    /// Opens what [`Key::seal`] made for the same row.
+    pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.sealing.open(row, sealed)
+    }
+
+    /// A key that only whoever knows `name` can make of this one.
+    pub(crate) fn sealing_of(&self, name: &[u8]) -> Sealing {
+        Sealing::new(self.mac(Label::UiaSealing, &[name]))
+    }
+}
+
+impl Sealing {
+    fn new(key: [u8; 32]) -> Self {
+        let key = Zeroizing::new(key);
+        let key = UnboundKey::new(&AES_256_GCM, key.as_slice());
+        Self(LessSafeKey::new(
+            key.expect("the key has the length of AES-256"),
+        ))
+    }
+
     /// Seals `plain` with AES-256-GCM; `row` names the row that it belongs to and can not be exchanged.
     pub(crate) fn seal(&self, row: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce: [u8; NONCE_LEN] = random();
         let mut sealed = plain.to_vec();
-        self.sealing
+        self.0
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(row),
@@ -100,12 +128,12 @@ impl Key {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what [`Key::seal`] made for the same row.
+    /// Opens what [`Sealing::seal`] made for the same row.
     pub(crate) fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(SealError)?;
         let mut plain = rest.to_vec();
         let length = self
-            .sealing
+            .0
             .open_in_place(
                 Nonce::assume_unique_for_key(*nonce),
                 Aad::from(row),

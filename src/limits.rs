@@ -62,6 +62,8 @@ pub struct Settings {
     pub per_source: Rate,
     /// `submitToken`, per source address (IPv6: per /64).
     pub per_source_submit: Rate,
+    /// Registrations that are begun, per source address (IPv6: per /64).
+    pub per_source_register: Rate,
     /// Changes of an account's addresses, per account.
     pub per_account: Rate,
     /// `requestToken`, all together.
@@ -81,6 +83,7 @@ impl Default for Settings {
         Self {
             per_source: Rate::new(100, HOUR),
             per_source_submit: Rate::new(300, HOUR),
+            per_source_register: Rate::new(300, HOUR),
             per_account: Rate::new(300, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
@@ -96,6 +99,7 @@ impl Settings {
     pub const OFF: Self = Self {
         per_source: Rate::OFF,
         per_source_submit: Rate::OFF,
+        per_source_register: Rate::OFF,
         per_account: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
@@ -111,6 +115,7 @@ pub(crate) struct Limiter {
     settings: Settings,
     requests: Mutex<HashMap<Source, Timestamp>>,
     submissions: Mutex<HashMap<Source, Timestamp>>,
+    registrations: Mutex<HashMap<Source, Timestamp>>,
     accounts: Mutex<HashMap<String, Timestamp>>,
     global: Mutex<Option<Timestamp>>,
 }
@@ -121,6 +126,7 @@ impl Limiter {
             settings,
             requests: Mutex::default(),
             submissions: Mutex::default(),
+            registrations: Mutex::default(),
             accounts: Mutex::default(),
             global: Mutex::default(),
         }
@@ -154,6 +160,12 @@ impl Limiter {
         )
     }
 
+    /// Counts one registration that is begun.
+    pub(crate) fn count_registration(&self, source: Source, now: Timestamp) -> Result<()> {
+        let rate = self.settings.per_source_register;
+        count_source(rate, &self.registrations, source, now)
+    }
+
     /// Counts one change that an account asks for.
     pub(crate) fn count_change(&self, user_id: &str, now: Timestamp) -> Result<()> {
         let (rate, account) = (self.settings.per_account, user_id.to_owned());
@@ -164,6 +176,7 @@ impl Limiter {
     pub(crate) fn forget_full(&self, now: Timestamp) {
         forget(&self.requests, now);
         forget(&self.submissions, now);
+        forget(&self.registrations, now);
         forget(&self.accounts, now);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod binding;
 pub(crate) mod fallback;
 pub(crate) mod host;
 pub(crate) mod password;
+pub(crate) mod registration;
 pub(crate) mod uia;
 
 use std::{fmt, sync::Arc, time::Duration};

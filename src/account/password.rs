@@ -321,7 +321,7 @@ impl AccountRules {
 }
 
 /// Whether a stage that met this is one that is not done.
-fn is_not_yet(error: &Error) -> bool {
+pub(super) fn is_not_yet(error: &Error) -> bool {
     matches!(
         error,
         Error::NoValidSession

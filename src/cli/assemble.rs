@@ -121,6 +121,7 @@ fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse
             .accounts(Arc::new(NoHomeserver)),
         (HomeserverKind::Synapse, Some(synapse)) => builder
             .directory(Arc::<Synapse>::clone(&synapse))
+            .registrar(Arc::<Synapse>::clone(&synapse))
             .accounts(synapse),
         (HomeserverKind::Local, Some(synapse)) => builder.accounts(synapse),
         (HomeserverKind::Local | HomeserverKind::Synapse, None) => builder,
@@ -185,6 +186,7 @@ fn limits(config: &Config) -> limits::Settings {
     limits::Settings {
         per_source: limits.per_source,
         per_source_submit: limits.per_source_submit,
+        per_source_register: limits.per_source_register,
         per_account: limits.per_account,
         global: limits.global,
         per_address: limits.per_address,

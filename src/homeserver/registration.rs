@@ -85,6 +85,22 @@ impl fmt::Debug for NewAccount<'_> {
     }
 }
 
+/// What a new account must have proved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Requires {
+    /// One address, of any medium that can be proved here.
+    #[default]
+    Any,
+    /// An email address.
+    Email,
+    /// A phone number.
+    Msisdn,
+    /// An email address and a phone number.
+    Both,
+    /// Nothing; who likes proves an address.
+    Nothing,
+}
+
 /// Who makes accounts.
 ///
 /// All methods may fail with [`Error::HomeserverFailed`](crate::error::Error::HomeserverFailed): nothing was made; and

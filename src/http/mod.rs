@@ -16,11 +16,12 @@ use tower_http::{
 
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
 use self::{
-    client::contacts as addresses, client::fallback, client::link, client::password as passwords,
-    client::request_token, client::submit_token, client::uia,
+    client::contacts as addresses, client::discovery, client::fallback, client::link,
+    client::password as passwords, client::register, client::request_token, client::submit_token,
+    client::uia,
 };
 use crate::{
-    account::AccountRules,
+    account::{AccountRules, registration::RegistrationRules},
     courier::capture::Capture,
     error::{Dialect, Error},
     outbox::Deliveries,
@@ -50,6 +51,7 @@ mod stall;
 pub(crate) struct App {
     pub(crate) validation: Arc<Validation>,
     pub(crate) account: Arc<AccountRules>,
+    pub(crate) registration: Option<Arc<RegistrationRules>>,
     pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
@@ -150,6 +152,34 @@ pub(crate) fn password(app: &App) -> Router {
     with_cors(api).with_state(app.clone())
 }
 
+/// The endpoint that makes accounts, for a service that stands before a homeserver's.
+pub(crate) fn registration(app: &App) -> Router {
+    let mut client = Router::new();
+    if app.registration.is_some() {
+        for prefix in PREFIXES {
+            client = client
+                .route(&format!("{prefix}/register"), post(register::post))
+                .route(
+                    &format!("{prefix}/register/available"),
+                    get(register::available),
+                );
+        }
+    }
+    let client = client.method_not_allowed_fallback(method_not_allowed);
+    with_cors(guarded(client, app, Dialect::Client)).with_state(app.clone())
+}
+
+/// What clients are told of the server, for a service that stands before a homeserver.
+fn discovery(app: &App) -> Router {
+    let mut client = Router::new().route("/_matrix/client/versions", get(discovery::versions));
+    for prefix in PREFIXES {
+        let path = format!("{prefix}/capabilities");
+        client = client.route(&path, get(discovery::capabilities));
+    }
+    let client = client.method_not_allowed_fallback(method_not_allowed);
+    with_cors(guarded(client, app, Dialect::Client)).with_state(app.clone())
+}
+
 /// The three `requestToken` endpoints of a medium: to register, to reset a password, to add to an account.
 fn client(medium: Medium, handlers: &[MethodRouter<App>; 3]) -> Router<App> {
     let mut client = Router::new();
@@ -203,6 +233,8 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
         .merge(msisdn(app))
         .merge(contacts(app))
         .merge(password(app))
+        .merge(registration(app))
+        .merge(discovery(app))
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

@@ -12,13 +12,32 @@ use axum::{
 use serde_json::json;
 
 use super::pages;
-use crate::error::{Dialect, Error};
+use crate::{
+    error::{Dialect, Error},
+    homeserver::PassedBack,
+};
 
 impl IntoResponse for Error {
     /// An answer without words yet: the router's layer finds the error in it and words it.
     fn into_response(self) -> Response {
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
         response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl IntoResponse for PassedBack {
+    /// The homeserver's answer as it is.
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        let mut response = (self.status, headers, self.body).into_response();
+        if let Some(Ok(retry_after)) = self.retry_after.map(HeaderValue::try_from) {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, retry_after);
+        }
         response
     }
 }

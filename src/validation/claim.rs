@@ -6,7 +6,7 @@ use super::{Validation, proxied::for_proof};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
-    secret::{ClientSecret, Sid},
+    secret::{ClientSecret, SessionId, Sid},
     session::{Proof, Purpose, Session},
     store::{Claimed, NewClaim},
 };
@@ -66,6 +66,17 @@ impl Validation {
         } else {
             Ok(proof)
         }
+    }
+
+    /// As [`Validation::proof`], with the name of the session here.
+    pub(crate) async fn proof_of(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        wanted: Purpose,
+    ) -> Result<(SessionId, Proof)> {
+        let (session, proof) = self.prove(sid, client_secret, wanted, None).await?;
+        Ok((session.sid, proof))
     }
 
     /// As [`Validation::proof`], for the request of a digest: a proof that the same request took before is still its own.

@@ -2,19 +2,18 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
 
-use super::uia;
+use super::uia::{self, CREDENTIALS, shows_credentials};
 use crate::{
     account::{
         password::{Reset, Stage, Wanted},
         uia::UiaSession,
     },
     error::{Error, Result},
-    homeserver::{Origin, PassedBack, PassedOn},
+    homeserver::{Origin, PassedOn},
     http::{
         App,
         extract::{Bearer, ClientOrigin, ClientSource, Object, read_body},
@@ -24,9 +23,6 @@ use crate::{
     source::Source,
     threepid::Medium,
 };
-
-/// The key of a stage's credentials, and how it was called before v1.1 (Client-Server API, changelog).
-const CREDENTIALS: [&str; 2] = ["threepid_creds", "threepidCreds"];
 
 /// `POST /_matrix/client/v3/account/password` (Client-Server API, "Password management"). With an access token it goes
 /// to the homeserver as it came; without one, a proved address selects the account.
@@ -120,11 +116,6 @@ async fn stage(
     }
 }
 
-fn shows_credentials(auth: &Map<String, Value>) -> bool {
-    let is_there = |key: &&str| auth.get(*key).is_some_and(|value| !value.is_null());
-    CREDENTIALS.iter().any(is_there)
-}
-
 /// The medium of a stage that is offered.
 fn offered(app: &App, name: &str) -> Result<Medium> {
     let medium = Medium::ALL
@@ -170,20 +161,5 @@ async fn pass_on(
         body: read_body(request).await?.to_vec(),
     };
     let answer = app.account.change(passed_on, origin).await?;
-    Ok(passed_back(answer))
-}
-
-fn passed_back(answer: PassedBack) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    let mut response = (answer.status, headers, answer.body).into_response();
-    let retry_after = answer.retry_after.map(HeaderValue::try_from);
-    if let Some(Ok(retry_after)) = retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, retry_after);
-    }
-    response
+    Ok(answer.into_response())
 }

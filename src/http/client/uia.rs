@@ -7,19 +7,19 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
+pub(crate) use crate::account::registration::stage_of;
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
-    threepid::Medium,
 };
 
-/// The stage that proves an address of a medium (Client-Server API, "Email-based (identity / homeserver)", "Phone
-/// number/MSISDN-based (identity / homeserver)").
-pub(crate) fn stage_of(medium: Medium) -> &'static str {
-    match medium {
-        Medium::Email => "m.login.email.identity",
-        Medium::Msisdn => "m.login.msisdn",
-    }
+/// The key of a stage's credentials, and how it was called before v1.1 (Client-Server API, changelog).
+pub(crate) const CREDENTIALS: [&str; 2] = ["threepid_creds", "threepidCreds"];
+
+/// Whether a stage shows a session that is to prove an address.
+pub(crate) fn shows_credentials(auth: &Map<String, Value>) -> bool {
+    let is_there = |key: &&str| auth.get(*key).is_some_and(|value| !value.is_null());
+    CREDENTIALS.iter().any(is_there)
 }
 
 /// The 401 that asks for a stage; with `error` it says why the stage that was shown is not done.

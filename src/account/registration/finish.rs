@@ -1,0 +1,279 @@
+//! The end of a registration: claim the proofs, let the homeserver make the account, take the proofs, bind the addresses.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{Answered, RegistrationRules, kept::Kept, not_yet, without_us};
+use crate::{
+    account::{LEASE, password::is_not_yet},
+    clock::Timestamp,
+    error::{Error, Result},
+    homeserver::{
+        Origin,
+        registration::{NewAccount, Registering},
+    },
+    session::Purpose,
+    store::{NewClaim, NewRegistration, RegistrationBegun, RegistrationProof},
+    threepid::{Medium, Threepid},
+};
+
+/// How long a client waits for its addresses to be bound: they are, later on, if it does not.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// When somebody else looks after addresses that this very request should have bound.
+const HEAD_START: Duration = Duration::from_secs(30);
+
+/// An address, and when it was proved.
+pub(super) type Proved = (Threepid, Timestamp);
+
+/// What the claims of a registration came to.
+enum Claimed {
+    Yes(Vec<Proved>),
+    /// A proof is none any more.
+    NotYet,
+}
+
+impl RegistrationRules {
+    /// Ends a registration with the addresses of `media`.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        mut kept: Kept,
+        media: &[Medium],
+        last: Option<&Map<String, Value>>,
+        origin: &Origin,
+    ) -> Result<Answered> {
+        let Claimed::Yes(proved) = self.claim(&kept, media).await? else {
+            kept.proofs.clear();
+            self.keep(&kept).await?;
+            return Ok(self.challenge(&kept, Some(not_yet())));
+        };
+        let threepids: Vec<Threepid> = proved
+            .iter()
+            .map(|(threepid, _)| threepid.clone())
+            .collect();
+        let op_id = self.op_id(&kept.session);
+        let account = NewAccount {
+            session: &kept.session,
+            op_id: &op_id,
+            params: &kept.params,
+            threepids: &threepids,
+            last,
+        };
+        let made = self.registrar.finish(account, origin).await;
+        match made {
+            Ok(Registering::Registered(registered)) => {
+                self.put_down(&kept, &registered.user_id, &proved).await?;
+                Ok(Answered::Done(registered.body))
+            }
+            Ok(refused) => {
+                self.give_back(&kept, !proved.is_empty()).await?;
+                self.refused(kept, refused, origin).await
+            }
+            Err(error) => {
+                self.leave(&kept, &proved, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Claims the proofs, and puts down what is about to be done.
+    async fn claim(&self, kept: &Kept, media: &[Medium]) -> Result<Claimed> {
+        let validation = &self.account.validation;
+        let now = validation.clock.now();
+        let mut proofs = Vec::new();
+        for medium in media {
+            let Some(proof) = kept.proof_of(*medium) else {
+                return Ok(Claimed::NotYet);
+            };
+            let (sid, client_secret) = proof.pair()?;
+            let proof = validation.proof_of(&sid, &client_secret, Purpose::Register);
+            let (sid, proof) = match proof.await {
+                Ok(proved) => proved,
+                Err(error) if is_not_yet(&error) => return Ok(Claimed::NotYet),
+                Err(error) => return Err(error),
+            };
+            if validation.directory.owner(&proof.threepid).await?.is_some() {
+                return Err(Error::InUse);
+            }
+            let claim = NewClaim {
+                sid,
+                op_id: format!("{} {sid}", self.op_id(&kept.session)),
+                digest: self.account.digest(&["register", "claim", &kept.session]),
+                lease: LEASE,
+                now,
+            };
+            proofs.push(RegistrationProof {
+                claim,
+                threepid: proof.threepid,
+                validated_at: proof.validated_at,
+            });
+        }
+        let proved = proofs
+            .iter()
+            .map(|proof| (proof.threepid.clone(), proof.validated_at));
+        let proved: Vec<Proved> = proved.collect();
+        if proved.is_empty() {
+            return Ok(Claimed::Yes(proved));
+        }
+        let begun = validation
+            .store
+            .begin_registration(self.intent(kept, proofs, now)?);
+        match begun.await? {
+            RegistrationBegun::Yes => Ok(Claimed::Yes(proved)),
+            RegistrationBegun::Held => Err(Error::ProofHeld),
+            RegistrationBegun::InUse => Err(Error::InUse),
+            RegistrationBegun::Taken { .. } | RegistrationBegun::No(_) => Ok(Claimed::NotYet),
+        }
+    }
+
+    /// What is put down: enough to ask the homeserver what became of it. The password is not in it.
+    fn intent(
+        &self,
+        kept: &Kept,
+        proofs: Vec<RegistrationProof>,
+        now: Timestamp,
+    ) -> Result<NewRegistration> {
+        let id = self.id_of(&kept.session);
+        let mut params = kept.params.clone();
+        params.remove("password");
+        let plain = json!({ "session": kept.session, "params": params }).to_string();
+        let key = self.account.validation.keys.newest();
+        Ok(NewRegistration {
+            id,
+            proofs,
+            key_id: key.id(),
+            sealed: key.seal(&id, plain.as_bytes())?,
+            now,
+            due_at: now + LEASE,
+        })
+    }
+
+    /// Puts down that the account is made, and gives it its addresses.
+    async fn put_down(
+        self: &Arc<Self>,
+        kept: &Kept,
+        user_id: &str,
+        proved: &[Proved],
+    ) -> Result<()> {
+        let validation = &self.account.validation;
+        let now = validation.clock.now();
+        let row = self.row_of(&self.tombstone(kept))?;
+        let id = row.id;
+        if proved.is_empty() {
+            return Ok(validation.store.remember_uia(row).await?);
+        }
+        let due_at = now + HEAD_START;
+        validation
+            .store
+            .registered(id, user_id, row, now, due_at)
+            .await?;
+        self.wake.notify_one();
+        let (this, user_id, proved) = (Arc::clone(self), user_id.to_owned(), proved.to_vec());
+        let binding = self.account.tasks.spawn(async move {
+            this.bind_all(id, &user_id, &proved).await;
+        });
+        // It goes on, and if it fails it is tried again.
+        let _ = tokio::time::timeout(PATIENCE, binding).await;
+        Ok(())
+    }
+
+    /// Gives an account the addresses of its registration. Whether nothing is left to be done.
+    pub(super) async fn bind_all(&self, id: [u8; 32], user_id: &str, proved: &[Proved]) -> bool {
+        let mut is_done = true;
+        for (threepid, validated_at) in proved {
+            let given = self
+                .account
+                .give_address(user_id, threepid, Some(*validated_at));
+            let given = match given.await {
+                Err(error @ (Error::InUse | Error::Forbidden(_))) => {
+                    let address = threepid.masked();
+                    tracing::warn!(user_id, address, %error, "a new account does not get its address");
+                    Ok(())
+                }
+                given => given,
+            };
+            let forgotten = match given {
+                Ok(()) => {
+                    let store = &self.account.validation.store;
+                    store
+                        .forget_registration(id, threepid)
+                        .await
+                        .map_err(Error::from)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = forgotten {
+                let cause = error.cause().unwrap_or("429");
+                tracing::warn!(
+                    user_id,
+                    cause,
+                    "a new account's address could not be bound yet"
+                );
+                is_done = false;
+            }
+        }
+        is_done
+    }
+
+    async fn give_back(&self, kept: &Kept, has_claims: bool) -> Result<()> {
+        if has_claims {
+            let store = &self.account.validation.store;
+            store
+                .abandon_registration(self.id_of(&kept.session))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What the homeserver has not ended.
+    async fn refused(
+        self: &Arc<Self>,
+        mut kept: Kept,
+        answer: Registering,
+        origin: &Origin,
+    ) -> Result<Answered> {
+        match answer {
+            Registering::Stages(stages) if stages.session == kept.session => {
+                let refusal = kept.learn(stages);
+                self.keep(&kept).await?;
+                Ok(self.challenge(&kept, refusal))
+            }
+            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, origin).await,
+            other => {
+                if let Registering::Refused(answer) = &other
+                    && answer.status == StatusCode::BAD_REQUEST
+                {
+                    kept.unsay();
+                }
+                self.keep(&kept).await?;
+                without_us(other)
+            }
+        }
+    }
+
+    /// Leaves a registration whose end was not seen: the homeserver may have made the account. The same registration may
+    /// end it at once, and if it does not, we ask.
+    async fn leave(&self, kept: &Kept, proved: &[Proved], error: &Error) {
+        if proved.is_empty() {
+            return;
+        }
+        let validation = &self.account.validation;
+        let id = self.id_of(&kept.session);
+        let now = validation.clock.now();
+        let left = if error.leaves_open() {
+            let due_at = now + HEAD_START;
+            validation.store.pause_registration(id, now, due_at).await
+        } else {
+            validation.store.abandon_registration(id).await.map(drop)
+        };
+        if let Err(error) = left {
+            tracing::warn!(%error, "claims of a registration could not be given back; they run out by themselves");
+        }
+        self.wake.notify_one();
+        if let Err(error) = self.keep(kept).await {
+            let cause = error.cause();
+            tracing::warn!(cause, "what a registration proved could not be kept");
+        }
+    }
+}

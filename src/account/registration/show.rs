@@ -1,0 +1,147 @@
+//! A stage that is shown: ours is looked at, the homeserver's is passed on, and the last one ends the registration.
+
+use std::sync::Arc;
+
+use serde_json::{Map, json};
+
+use super::{
+    Answered, Refusal, RegistrationRules, Shown, done,
+    kept::{Kept, KeptProof},
+    not_yet,
+    stages::ends_there,
+    without_us,
+};
+use crate::{
+    account::password::is_not_yet,
+    error::Result,
+    homeserver::{
+        Origin,
+        registration::{DUMMY, Registering},
+    },
+    secret::{ClientSecret, Sid},
+    session::Purpose,
+    threepid::Medium,
+};
+
+impl RegistrationRules {
+    /// Looks at the stage that is shown, and ends the registration if it was the last.
+    pub(super) async fn show(
+        self: &Arc<Self>,
+        mut kept: Kept,
+        stage: Option<Shown>,
+        origin: &Origin,
+    ) -> Result<Answered> {
+        match stage {
+            None => {}
+            Some(Shown::Address(medium, shown)) => {
+                if let Some(refusal) = self.take_note(&mut kept, medium, shown).await? {
+                    self.keep(&kept).await?;
+                    return Ok(self.challenge(&kept, Some(refusal)));
+                }
+            }
+            Some(Shown::Other(name, auth)) => {
+                return self.show_other(kept, &name, auth, origin).await;
+            }
+        }
+        let done = done(&kept, None);
+        let flows = self.flows(&kept).into_iter();
+        let ended = flows
+            .filter(|flow| flow.ends_here)
+            .find(|flow| flow.is_done(&done));
+        if let Some(flow) = ended {
+            return self.finish(kept, &flow.media, None, origin).await;
+        }
+        self.keep(&kept).await?;
+        Ok(self.challenge(&kept, None))
+    }
+
+    /// Keeps a session that proves an address; why it proves none, if it does not.
+    async fn take_note(
+        &self,
+        kept: &mut Kept,
+        medium: Medium,
+        shown: Option<(Sid, ClientSecret)>,
+    ) -> Result<Option<Refusal>> {
+        let Some((sid, client_secret)) = shown else {
+            return Ok(kept.proof_of(medium).is_none().then(not_yet));
+        };
+        if let Some(refusal) = self.not_proved(medium, &sid, &client_secret).await? {
+            return Ok(Some(refusal));
+        }
+        kept.proofs.retain(|proof| proof.medium != medium.as_str());
+        kept.proofs.push(KeptProof {
+            medium: medium.as_str().to_owned(),
+            sid: sid.to_string(),
+            client_secret: client_secret.as_str().to_owned(),
+        });
+        Ok(None)
+    }
+
+    /// Shows a stage of the homeserver's, or the dummy that ends a registration without an address.
+    async fn show_other(
+        self: &Arc<Self>,
+        mut kept: Kept,
+        name: &str,
+        auth: Map<String, serde_json::Value>,
+        origin: &Origin,
+    ) -> Result<Answered> {
+        let flows = self.flows(&kept);
+        if !flows
+            .iter()
+            .any(|flow| flow.stages.iter().any(|stage| stage == name))
+        {
+            self.keep(&kept).await?;
+            let why = "auth.type must be one of the stages in flows.".to_owned();
+            return Ok(self.challenge(&kept, Some(("M_INVALID_PARAM".to_owned(), why))));
+        }
+        let mut auth = auth;
+        auth.insert("session".to_owned(), json!(kept.session));
+        let done = done(&kept, Some(name));
+        let mut ended = flows.iter().filter(|flow| flow.is_done(&done));
+        if name == DUMMY || ends_there(&kept.flows, &kept.completed, name) {
+            let ended = ended.find(|flow| name != DUMMY || flow.ends_here);
+            let last = (name != DUMMY).then_some(&auth);
+            if let Some(flow) = ended {
+                return self.finish(kept, &flow.media, last, origin).await;
+            }
+            self.keep(&kept).await?;
+            return Ok(self.challenge(&kept, Some(ours_first())));
+        }
+        let shown = self
+            .registrar
+            .stage(&kept.session, &kept.params, &auth, origin);
+        match shown.await? {
+            Registering::Stages(stages) if stages.session == kept.session => {
+                let refusal = kept.learn(stages);
+                if refusal.is_some() {
+                    self.keep(&kept).await?;
+                    return Ok(self.challenge(&kept, refusal));
+                }
+                Box::pin(self.show(kept, None, origin)).await
+            }
+            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, origin).await,
+            other => without_us(other),
+        }
+    }
+
+    /// Why a session proves no address of the medium; `None` if it does. What exactly is wrong is not told.
+    pub(super) async fn not_proved(
+        &self,
+        medium: Medium,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+    ) -> Result<Option<Refusal>> {
+        let validation = &self.account.validation;
+        let proof = validation.proof(sid, client_secret, Purpose::Register, None);
+        match proof.await {
+            Ok(proof) if proof.threepid.medium() == medium => Ok(None),
+            Err(error) if !is_not_yet(&error) => Err(error),
+            _ => Ok(Some(not_yet())),
+        }
+    }
+}
+
+fn ours_first() -> Refusal {
+    let why = "First prove an address, then do this stage.";
+    ("M_UNAUTHORIZED".to_owned(), why.to_owned())
+}
