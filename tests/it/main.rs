@@ -37,4 +37,8 @@ mod submit_token;
 mod support;
 mod synapse;
 mod synapse_accounts;
+mod webhook;
+mod webhook_contract;
+mod webhook_receiver;
+mod webhook_registrar;
 mod wire;
