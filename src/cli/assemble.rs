@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
-
+use super::homeserver::{Asked, beside};
 use crate::{
     Builder, Keyring, Threepid,
-    config::{Config, Homeserver, HomeserverKind, PurposePolicy, RegistrationWay, SmsTransport},
+    config::{Config, PurposePolicy, SmsTransport},
     courier::{
         Courier,
         capture::Capture,
         email::{self, EmailSettings, Transport},
         sms::SmsCourier,
-    },
-    homeserver::{
-        none::NoHomeserver,
-        synapse::{Registration, SharedSecret, Synapse, SynapseSettings},
     },
     http::peer::TrustedProxies,
     limits,
@@ -60,41 +55,12 @@ pub(super) fn sms_courier(
     })
 }
 
-/// The homeserver that is asked, if one is.
-pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String> {
-    let homeserver = &config.homeserver;
-    let Some(url) = homeserver.url() else {
-        return Ok(None);
-    };
-    let settings = SynapseSettings {
-        url: url.clone(),
-        admin_token: homeserver.admin_token()?,
-        timeout: homeserver.timeout.0,
-        ca_files: homeserver.ca_files.0.clone(),
-        registration: registration(homeserver)?,
-    };
-    Synapse::new(settings).map(Some)
-}
-
-/// How the homeserver makes accounts, if it does.
-fn registration(homeserver: &Homeserver) -> Result<Registration, String> {
-    let token = homeserver.registration_token()?;
-    let secret = homeserver.registration_shared_secret.as_ref();
-    Ok(match (homeserver.registration(), token, secret) {
-        (RegistrationWay::Token, Some(token), _) => Registration::Token(token),
-        (RegistrationWay::SharedSecret, _, Some(secret)) => {
-            Registration::SharedSecret(SharedSecret::parse(secret.expose_secret())?)
-        }
-        (_, token, _) => Registration::Overlay { token },
-    })
-}
-
 /// The service that the configuration describes, beside the `homeserver` that it names.
 pub(super) fn service(
     config: &Config,
     store: &Arc<SqliteStore>,
     keys: Keyring,
-    homeserver: Option<Arc<Synapse>>,
+    homeserver: Option<Asked>,
 ) -> Result<Threepid, String> {
     let next_links = config.next_links.allowed.0.iter().map(String::as_str);
     let outbound = Outbound::new(config.outbound.settings())?;
@@ -120,7 +86,7 @@ pub(super) fn service(
     for medium in [Medium::Email, Medium::Msisdn] {
         builder = builder.validates(medium, config.validates(medium));
     }
-    builder = beside(builder, config.homeserver.kind, homeserver);
+    builder = beside(builder, config, homeserver);
     if let Some(delegate) = config.delegate.settings()? {
         builder = builder.delegate(delegate);
     }
@@ -128,21 +94,6 @@ pub(super) fn service(
         builder = builder.api_token(token);
     }
     with_couriers(builder, config)?.build()
-}
-
-/// Lets `builder` ask the homeserver what it knows, and ourselves the rest.
-fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse>>) -> Builder {
-    match (kind, homeserver) {
-        (HomeserverKind::None, _) => builder
-            .directory(Arc::new(NoHomeserver))
-            .accounts(Arc::new(NoHomeserver)),
-        (HomeserverKind::Synapse, Some(synapse)) => builder
-            .directory(Arc::<Synapse>::clone(&synapse))
-            .registrar(Arc::<Synapse>::clone(&synapse))
-            .accounts(synapse),
-        (_, Some(synapse)) => builder.accounts(synapse),
-        (_, None) => builder,
-    }
 }
 
 /// Gives `builder` what carries messages, or keeps them for the mailbox page.

@@ -2,14 +2,14 @@
 
 use super::{Finding, fine, walked};
 use crate::{
-    cli::{Failure, assemble, greeting, runtime},
+    cli::{Failure, greeting, homeserver::Asked, runtime},
     config::Config,
 };
 
 /// Asks the homeserver what it is asked for while people use it, step by step.
 pub(super) fn ask(config: &Config) -> Result<Vec<Finding>, Failure> {
     let part = "homeserver";
-    match assemble::homeserver(config) {
+    match Asked::new(config) {
         Ok(None) => Ok(vec![fine(part, &greeting::homeserver(config))]),
         Ok(Some(homeserver)) => {
             let (steps, end) = runtime()?.block_on(homeserver.greet());
