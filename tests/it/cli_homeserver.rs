@@ -13,7 +13,7 @@ use crate::{
 const SECRET: &str = "correct-horse-battery-staple";
 
 /// A directory with a configuration.
-fn with(file: &str) -> TempDir {
+pub(crate) fn with(file: &str) -> TempDir {
     let dir = empty();
     fs::write(dir.path().join("threepid.toml"), file).expect("a file for the test");
     dir
@@ -29,7 +29,7 @@ fn beside(homeserver: &Homeserver) -> TempDir {
 }
 
 /// Stops a server; what it logged.
-fn stopped(child: Child) -> String {
+pub(crate) fn stopped(child: Child) -> String {
     signal(&child, "TERM");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());

@@ -1,6 +1,6 @@
 //! `threepid check`, of how people sign up: what it says of a homeserver, and of the ways round threepid.
 
-use std::{fs, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use axum::{
     Router,
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    cli::{empty, run},
+    cli::{run, serve},
+    cli_homeserver::{stopped, with},
     support::upstream::{Answer, Upstream},
 };
 
@@ -127,9 +128,7 @@ impl Told {
 }
 
 fn check(file: &str) -> Told {
-    let dir = empty();
-    fs::write(dir.path().join("threepid.toml"), file).expect("a file for the test");
-    let output = run(&dir, &["check", "--json"]);
+    let output = run(&with(file), &["check", "--json"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains(SECRET), "{text}");
     let report: Value = serde_json::from_str(&text).expect("it answers in JSON");
@@ -300,6 +299,25 @@ async fn a_proxy_that_leaves_no_way_round_is_as_it_should_be() {
 
     let told = behind(&front, "").await;
 
+    assert!(told.is_all_well(), "{told:?}");
+    let last = told.fine.last().expect("a finding");
+    assert!(last.contains("POST /register is threepid's, and"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_ours_leaves_no_way_round_by_itself() {
+    let register = ways(&[&["m.login.terms", TOKEN, DUMMY]]);
+    let homeserver = StandIn::homeserver(register, (200, json!({ "valid": true }))).await;
+    let file = synapse(&homeserver, &with_token(""));
+    let dir = with(&file);
+    let (child, text) = serve(&dir);
+    let line = text.lines().next().expect("it says where it listens");
+    let (_, address) = line.rsplit_once(' ').expect("it says where it listens");
+    let address = address.trim_end_matches('.');
+
+    let told = check(&format!("{file}[server]\npublic_url = 'http://{address}'"));
+
+    stopped(child);
     assert!(told.is_all_well(), "{told:?}");
     let last = told.fine.last().expect("a finding");
     assert!(last.contains("POST /register is threepid's, and"), "{last}");
