@@ -20,6 +20,7 @@ mod api;
 pub mod local;
 pub mod none;
 pub mod registration;
+pub mod split;
 pub mod synapse;
 
 /// Who owns which address. An error is never "free".
