@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod api;
+pub mod dendrite;
 pub mod local;
 pub mod none;
 pub mod registration;

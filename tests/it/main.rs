@@ -9,6 +9,7 @@ mod contacts;
 mod contacts_synapse;
 mod contacts_uia;
 mod delegate;
+mod dendrite;
 mod discovery;
 mod fallback;
 mod faults;

@@ -9,7 +9,7 @@ mod registration;
 pub(super) use self::{
     answer::{Answer, Asked},
     client::{Call, Client, segment},
-    registration::{Overlay, registered},
+    registration::{Overlay, is_in_use, name_query, registered},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones
