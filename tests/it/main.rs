@@ -37,4 +37,5 @@ mod submit_token;
 mod support;
 mod synapse;
 mod synapse_accounts;
+mod tuwunel;
 mod wire;
