@@ -15,6 +15,7 @@ use crate::{
 
 const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
 const DELETE_DEVICES: &str = "/_matrix/client/v3/delete_devices";
+const DEVICES: &str = "/_matrix/client/v3/devices";
 const UNBIND: &str = "/_matrix/client/v3/account/3pid/unbind";
 const PASSWORD_POLICY: &str = "/_matrix/client/v3/password_policy";
 
@@ -31,22 +32,7 @@ impl Client {
         let call = Call::get(WHOAMI, WHOAMI.to_owned())
             .bearer(access_token)
             .origin(origin);
-        let answer = self.send(call).await?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.client_fault());
-        }
-        let asked = answer.asked.clone();
-        let body = answer.success()?;
-        if body.get("is_guest") == Some(&Value::Bool(true)) {
-            return Err(Error::GuestForbidden);
-        }
-        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        let user_id = text("user_id").filter(|user_id| is_user_id(user_id));
-        Ok(Requester {
-            user_id: user_id.ok_or_else(|| asked.broken("200 and no user_id"))?,
-            device_id: text("device_id"),
-            access_token: access_token.clone(),
-        })
+        requester(self.send(call).await?, access_token)
     }
 
     /// The homeserver asks before it deletes devices, so it is asked to delete one that is not there (Client-Server API,
@@ -57,31 +43,40 @@ impl Client {
         auth: Option<&Value>,
         origin: &Origin,
     ) -> Result<Reauth> {
-        let mut body = json!({ "devices": [NO_DEVICE] });
-        if let Some(auth) = auth {
-            body["auth"] = auth.clone();
-        }
         // There is nothing that it could delete.
         let asked = Asked::reading(Method::POST, DELETE_DEVICES);
         let call = Call::new(asked, DELETE_DEVICES.to_owned())
             .bearer(&requester.access_token)
-            .json(&body)
             .origin(origin);
-        let answer = self.send(call).await?;
-        if answer.status == StatusCode::OK {
-            return answer.success().map(|_| Reauth::Done);
+        let body = json!({ "devices": [NO_DEVICE] });
+        self.challenge(call, body, auth).await
+    }
+
+    /// The same by the path that names one device (Client-Server API, `DELETE /_matrix/client/v3/devices/{deviceId}`): there
+    /// are homeservers that ask for no password where it names many.
+    pub(in crate::homeserver) async fn reauth_by_device(
+        &self,
+        requester: &Requester,
+        auth: Option<&Value>,
+        origin: &Origin,
+    ) -> Result<Reauth> {
+        let asked = Asked::reading(Method::DELETE, DEVICES);
+        let call = Call::new(asked, format!("{DEVICES}/{NO_DEVICE}"))
+            .bearer(&requester.access_token)
+            .origin(origin);
+        self.challenge(call, json!({}), auth).await
+    }
+
+    async fn challenge(
+        &self,
+        call: Call<'_>,
+        mut body: Value,
+        auth: Option<&Value>,
+    ) -> Result<Reauth> {
+        if let Some(auth) = auth {
+            body["auth"] = auth.clone();
         }
-        let challenge = (answer.status == StatusCode::UNAUTHORIZED).then(|| answer.object());
-        match challenge.flatten() {
-            Some(body) if body.get("flows").is_some_and(Value::is_array) => {
-                Ok(Reauth::Challenge(body))
-            }
-            // What `auth` lacks, in the homeserver's words.
-            _ => match answer.matrix_error() {
-                Some(error) if answer.status == StatusCode::BAD_REQUEST => Err(answer.relay(error)),
-                _ => Err(answer.client_fault()),
-            },
-        }
+        reauthenticated(self.send(call.json(&body)).await?)
     }
 
     /// MSC2000, `GET /_matrix/client/v3/password_policy`, remembered for a while. Synapse's admin API does not enforce it.
@@ -152,6 +147,44 @@ impl Client {
             return Err(answer.fault());
         }
         Ok(answer.into_passed_back())
+    }
+}
+
+/// What `account/whoami` tells.
+pub(in crate::homeserver) fn requester(
+    answer: Answer,
+    access_token: &AccessToken,
+) -> Result<Requester> {
+    if answer.status != StatusCode::OK {
+        return Err(answer.client_fault());
+    }
+    let asked = answer.asked.clone();
+    let body = answer.success()?;
+    if body.get("is_guest") == Some(&Value::Bool(true)) {
+        return Err(Error::GuestForbidden);
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+    let user_id = text("user_id").filter(|user_id| is_user_id(user_id));
+    Ok(Requester {
+        user_id: user_id.ok_or_else(|| asked.broken("200 and no user_id"))?,
+        device_id: text("device_id"),
+        access_token: access_token.clone(),
+    })
+}
+
+/// What an endpoint behind user-interactive authentication tells of it.
+pub(in crate::homeserver) fn reauthenticated(answer: Answer) -> Result<Reauth> {
+    if answer.status == StatusCode::OK {
+        return answer.success().map(|_| Reauth::Done);
+    }
+    let challenge = (answer.status == StatusCode::UNAUTHORIZED).then(|| answer.object());
+    match challenge.flatten() {
+        Some(body) if body.get("flows").is_some_and(Value::is_array) => Ok(Reauth::Challenge(body)),
+        // What `auth` lacks, in the homeserver's words.
+        _ => match answer.matrix_error() {
+            Some(error) if answer.status == StatusCode::BAD_REQUEST => Err(answer.relay(error)),
+            _ => Err(answer.client_fault()),
+        },
     }
 }
 

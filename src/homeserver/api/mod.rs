@@ -3,13 +3,16 @@
 mod account;
 mod answer;
 mod client;
-mod policy;
+mod greeting;
+pub(super) mod policy;
 mod registration;
 
 pub(super) use self::{
+    account::{reauthenticated, requester},
     answer::{Answer, Asked},
-    client::{Call, Client, segment},
-    registration::{Overlay, registered},
+    client::{Call, Client, LONGEST_USER_AGENT, is_base, segment},
+    greeting::{made_up, made_up_name, sentence},
+    registration::{Overlay, is_in_use, name_query, registered},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones
