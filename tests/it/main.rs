@@ -4,6 +4,7 @@ mod bindings;
 mod ceilings;
 mod cli;
 mod cli_homeserver;
+mod cli_registration;
 mod clock;
 mod contacts;
 mod contacts_synapse;

@@ -209,6 +209,9 @@ impl RegistrationRules {
     /// Goes on with a registration that has begun.
     async fn go_on(self: &Arc<Self>, mut kept: Kept, wish: Wish) -> Result<Answered> {
         if kept.hear(&wish.params)? {
+            let validation = &self.account.validation;
+            let now = validation.clock.now();
+            validation.limiter.count_registration(wish.source, now)?;
             let session = kept.session.clone();
             let told = self
                 .registrar
