@@ -61,6 +61,7 @@ impl RegistrationRules {
             last,
         };
         let made = self.registrar.finish(account, origin).await;
+        kept.tried = true;
         match made {
             Ok(Registering::Registered(registered)) => {
                 self.put_down(&kept, &registered.user_id, &proved).await?;

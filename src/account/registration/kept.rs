@@ -34,6 +34,9 @@ pub(super) struct Kept {
     pub(super) stage_params: Map<String, Value>,
     /// The sessions that prove addresses, one of a medium.
     pub(super) proofs: Vec<KeptProof>,
+    /// Whether the homeserver was asked to end it, and refused, or was not heard: there, nothing may be left to do, and any
+    /// further request would make the account.
+    pub(super) tried: bool,
     /// Tells where it was begun from elsewhere: a MAC.
     pub(super) network: Vec<u8>,
     /// Until when it may be finished, or repeated.

@@ -208,7 +208,8 @@ impl RegistrationRules {
 
     /// Goes on with a registration that has begun.
     async fn go_on(self: &Arc<Self>, mut kept: Kept, wish: Wish) -> Result<Answered> {
-        if kept.hear(&wish.params)? {
+        // Where the homeserver may be done with all stages, the end of it looks at what is new.
+        if kept.hear(&wish.params)? && !kept.tried {
             let validation = &self.account.validation;
             let now = validation.clock.now();
             validation.limiter.count_registration(wish.source, now)?;
@@ -237,6 +238,7 @@ impl RegistrationRules {
         match started {
             Registering::Stages(stages) => {
                 let mut fresh = kept;
+                fresh.tried = false;
                 fresh.learn(stages);
                 self.keep(&fresh).await?;
                 let why =

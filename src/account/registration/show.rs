@@ -99,7 +99,7 @@ impl RegistrationRules {
         auth.insert("session".to_owned(), json!(kept.session));
         let done = done(&kept, Some(name));
         let mut ended = flows.iter().filter(|flow| flow.is_done(&done));
-        if name == DUMMY || ends_there(&kept.flows, &kept.completed, name) {
+        if name == DUMMY || kept.tried || ends_there(&kept.flows, &kept.completed, name) {
             let ended = ended.find(|flow| name != DUMMY || flow.ends_here);
             let last = (name != DUMMY).then_some(&auth);
             if let Some(flow) = ended {
