@@ -16,7 +16,15 @@ use crate::{
 };
 
 /// What a registration must not change on its way.
-const FIXED: [&str; 2] = ["username", "password"];
+const FIXED: [&str; 2] = ["username", PASSWORD];
+const PASSWORD: &str = "password";
+/// What the homeserver's answer depends on, besides the account: kept so that it can be given once more.
+const REPEATED: [&str; 4] = [
+    "device_id",
+    "initial_device_display_name",
+    "refresh_token",
+    "inhibit_login",
+];
 
 /// A registration that has begun.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -33,9 +41,12 @@ pub(super) struct Kept {
     pub(super) stage_params: Map<String, Value>,
     /// The sessions that prove addresses, one of a medium.
     pub(super) proofs: Vec<KeptProof>,
+    /// Whether its end was tried: in its session the homeserver may lack nothing any more but, say, another name. All that
+    /// is told it there may then make the account, and is told it with the proofs claimed, or not at all.
+    pub(super) is_ending: bool,
     /// Until when it may be finished, or repeated.
     pub(super) ends_at: i64,
-    /// Digests of what may not change, once the account is made; all else is erased then.
+    /// Digests of what may not change, once the account is made; all but what [`REPEATED`] names is erased then.
     pub(super) finished: Option<[Option<Vec<u8>>; FIXED.len()]>,
 }
 
@@ -158,8 +169,11 @@ impl RegistrationRules {
             let value = kept.params.get(key)?;
             Some(self.fixed(&kept.session, key, value))
         };
+        let mut params = kept.params.clone();
+        params.retain(|key, _| REPEATED.contains(&key.as_str()));
         Kept {
             session: kept.session.clone(),
+            params,
             ends_at: (self.account.validation.clock.now() + LIFE).0,
             finished: Some(FIXED.map(digest)),
             ..Kept::default()
@@ -173,7 +187,9 @@ impl RegistrationRules {
         for (key, known) in FIXED.iter().zip(known) {
             let given = params.get(*key);
             let given = given.map(|value| self.fixed(&kept.session, key, value));
-            if given.is_some() && given != *known {
+            // A password that was told to the homeserver alone is known to it alone.
+            let is_known = known.is_some() || *key != PASSWORD;
+            if given.is_some() && is_known && given != *known {
                 return Err(other_registration());
             }
         }

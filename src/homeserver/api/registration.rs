@@ -109,7 +109,9 @@ impl Overlay<'_> {
         origin: &Origin,
     ) -> Result<Registering> {
         let auth = json!({ "session": account.session });
-        let params = without_password(account.params);
+        let mut params = without_password(account.params);
+        // What we asked for ourselves, in `made`, may be the last that the homeserver remembers.
+        params.entry("inhibit_login").or_insert(Value::Bool(false));
         let asked = Asked::changing(Method::POST, REGISTER);
         let answer = self.post(asked, &params, Some(auth), origin);
         self.hide(read(answer.await?)?)
