@@ -1,6 +1,7 @@
 //! What a host homeserver mounts for its accounts, and what it tells of them.
 
 use axum::Router;
+use serde_json::Value;
 
 use crate::{Threepid, error::Result, http, id_server::Unbound, loopback::is_loopback_url};
 
@@ -69,5 +70,20 @@ impl Threepid {
     /// Those of the store and, with `erase`, of the directory.
     pub async fn account_deactivated(&self, user_id: &str, erase: bool) -> Result<Unbound> {
         self.app.account.deactivated(user_id, erase).await
+    }
+
+    /// Which account the `identifier` of a login, or of `m.login.password`, means: an `m.id.thirdparty` or an `m.id.phone`
+    /// (Client-Server API, "Identifier types"). `None` if no account has the address, or if it is none at all: a login
+    /// answers both as it answers a wrong password, and takes as long for it.
+    ///
+    /// # Errors
+    /// [`Error::BadJson`](crate::Error::BadJson), [`Error::MissingParam`](crate::Error::MissingParam) and
+    /// [`Error::InvalidParam`](crate::Error::InvalidParam) for what is neither of the two, such as the host's own
+    /// `m.id.user`; and what the directory says.
+    pub async fn find_account(&self, identifier: &Value) -> Result<Option<String>> {
+        match http::identified(identifier)? {
+            Some(threepid) => self.directory().owner(&threepid).await,
+            None => Ok(None),
+        }
     }
 }

@@ -168,8 +168,9 @@ impl AccessToken {
         digest(self).ct_eq(&digest(other)).into()
     }
 
-    /// The token itself.
-    pub(crate) fn reveal(&self) -> &str {
+    /// The token itself, for the server that gave it out: a homeserver looks for its digest, and stores nothing else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -253,6 +254,7 @@ mod tests {
         for other in ["hunter", "hunter22", "Hunter2"] {
             assert!(!token("hunter2").matches(&token(other)), "{other}");
         }
+        assert_eq!(token("hunter2").reveal(), "hunter2");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The stage of a reset, done on a page of ours for a client that does not know it (Client-Server API, "Fallback").
+//! A stage of a reset or of a registration, done on a page of ours for a client that does not know it (Client-Server API,
+//! "Fallback").
 //!
 //! What the page has come to is kept sealed, under a name that only the client's session gives. The `client_secret` is
 //! derived from that session and the address: it is kept nowhere.
@@ -20,6 +21,23 @@ use crate::{
     threepid::{Medium, Threepid},
     validation::TokenRequest,
 };
+
+/// Whose page it is: a session of user-interactive authentication, and what that is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PageOf {
+    pub(crate) session: String,
+    pub(crate) purpose: Purpose,
+}
+
+impl PageOf {
+    /// The page of a reset.
+    pub(crate) fn reset(session: &UiaSession) -> Self {
+        Self {
+            session: session.as_str().to_owned(),
+            purpose: Purpose::Password,
+        }
+    }
+}
 
 /// How far the page has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,27 +81,22 @@ impl AccountRules {
     }
 
     /// The stage as the page left it; `None` if nothing was asked for there.
-    pub(crate) async fn kept_stage(
-        &self,
-        session: &UiaSession,
-        medium: Medium,
-    ) -> Result<Option<Stage>> {
-        let kept = self.kept(session, medium).await?;
-        kept.map(|kept| self.stage(session, medium, &kept))
-            .transpose()
+    pub(crate) async fn kept_stage(&self, page: &PageOf, medium: Medium) -> Result<Option<Stage>> {
+        let kept = self.kept(page, medium).await?;
+        kept.map(|kept| self.stage(page, medium, &kept)).transpose()
     }
 
     /// How far the page has come.
     ///
     /// # Errors
     /// As [`Validation::proof`](crate::validation::Validation::proof), but for a stage that is not done.
-    pub(crate) async fn step(&self, session: &UiaSession, medium: Medium) -> Result<Step> {
-        let Some(kept) = self.kept(session, medium).await? else {
+    pub(crate) async fn step(&self, page: &PageOf, medium: Medium) -> Result<Step> {
+        let Some(kept) = self.kept(page, medium).await? else {
             return Ok(Step::Address);
         };
-        let stage = self.stage(session, medium, &kept)?;
+        let stage = self.stage(page, medium, &kept)?;
         let (sid, secret) = (&stage.sid, &stage.client_secret);
-        let shown = self.validation.proof(sid, secret, Purpose::Password, None);
+        let shown = self.validation.proof(sid, secret, page.purpose, None);
         match shown.await {
             Ok(_) | Err(Error::ProofSpent) => Ok(Step::Done),
             Err(Error::SessionNotValidated) => {
@@ -100,18 +113,18 @@ impl AccountRules {
     /// As [`Validation::request_token`](crate::validation::Validation::request_token).
     pub(crate) async fn ask(
         &self,
-        session: &UiaSession,
+        page: &PageOf,
         threepid: Threepid,
         source: Source,
     ) -> Result<()> {
         let medium = threepid.medium();
         let address = threepid.address().to_owned();
-        let before = self.kept(session, medium).await?;
+        let before = self.kept(page, medium).await?;
         let before = before.filter(|kept| kept.address == address);
         let send_attempt = before.map_or(1, |kept| kept.send_attempt + 1);
         let request = TokenRequest {
-            purpose: Purpose::Password,
-            client_secret: self.page_secret(session, medium, &address)?,
+            purpose: page.purpose,
+            client_secret: self.page_secret(page, medium, &address)?,
             threepid,
             send_attempt,
             next_link: None,
@@ -127,7 +140,7 @@ impl AccountRules {
             send_attempt,
             client_secret: None,
         };
-        self.keep(session, medium, &kept).await
+        self.keep(page, medium, &kept).await
     }
 
     /// Shows the code that was typed into the page.
@@ -136,12 +149,12 @@ impl AccountRules {
     /// As [`Validation::submit_token`](crate::validation::Validation::submit_token).
     pub(crate) async fn show_code(
         &self,
-        session: &UiaSession,
+        page: &PageOf,
         medium: Medium,
         code: &str,
         source: Source,
     ) -> Result<()> {
-        let stage = self.kept_stage(session, medium).await?;
+        let stage = self.kept_stage(page, medium).await?;
         let Stage {
             sid, client_secret, ..
         } = stage.ok_or(Error::SessionExpired)?;
@@ -153,7 +166,7 @@ impl AccountRules {
     /// Keeps a stage that a client has done, so that its session alone is enough from then on.
     pub(super) async fn keep_stage(
         &self,
-        session: &UiaSession,
+        page: &PageOf,
         stage: &Stage,
         address: &str,
     ) -> Result<()> {
@@ -163,42 +176,43 @@ impl AccountRules {
             send_attempt: 0,
             client_secret: Some(stage.client_secret.as_str().to_owned()),
         };
-        self.keep(session, stage.medium, &kept).await
+        self.keep(page, stage.medium, &kept).await
     }
 
-    fn stage(&self, session: &UiaSession, medium: Medium, kept: &Kept) -> Result<Stage> {
+    fn stage(&self, page: &PageOf, medium: Medium, kept: &Kept) -> Result<Stage> {
         Ok(Stage {
             medium,
             sid: Sid::parse(&kept.sid)?,
             client_secret: match &kept.client_secret {
                 Some(own) => ClientSecret::parse(own)?,
-                None => self.page_secret(session, medium, &kept.address)?,
+                None => self.page_secret(page, medium, &kept.address)?,
             },
         })
     }
 
-    fn page_secret(
-        &self,
-        session: &UiaSession,
-        medium: Medium,
-        address: &str,
-    ) -> Result<ClientSecret> {
+    fn page_secret(&self, page: &PageOf, medium: Medium, address: &str) -> Result<ClientSecret> {
         let parts = [
             "fallback secret",
-            session.as_str(),
+            page.purpose.as_str(),
+            &page.session,
             medium.as_str(),
             address,
         ];
         ClientSecret::parse(&URL_SAFE_NO_PAD.encode(self.digest(&parts)))
     }
 
-    fn page_id(&self, session: &UiaSession, medium: Medium) -> [u8; 32] {
-        self.digest(&["fallback", session.as_str(), medium.as_str()])
+    fn page_id(&self, page: &PageOf, medium: Medium) -> [u8; 32] {
+        self.digest(&[
+            "fallback",
+            page.purpose.as_str(),
+            &page.session,
+            medium.as_str(),
+        ])
     }
 
-    async fn kept(&self, session: &UiaSession, medium: Medium) -> Result<Option<Kept>> {
+    async fn kept(&self, page: &PageOf, medium: Medium) -> Result<Option<Kept>> {
         let now = self.validation.clock.now();
-        let id = self.page_id(session, medium);
+        let id = self.page_id(page, medium);
         let row = self.validation.store.find_uia(id, now).await?;
         let Some(sealed) = row.and_then(|row| row.sealed) else {
             return Ok(None);
@@ -209,8 +223,8 @@ impl AccountRules {
             .map_err(|error| Error::Internal(error.to_string()))
     }
 
-    async fn keep(&self, session: &UiaSession, medium: Medium, kept: &Kept) -> Result<()> {
-        let id = self.page_id(session, medium);
+    async fn keep(&self, page: &PageOf, medium: Medium, kept: &Kept) -> Result<()> {
+        let id = self.page_id(page, medium);
         let plain = serde_json::to_vec(kept).map_err(|error| Error::Internal(error.to_string()))?;
         let sealed = self.validation.keys.newest().seal(&id, &plain)?;
         let page = NewUia {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AccountRules, LEASE, uia::UiaSession};
+use super::{AccountRules, LEASE, fallback::PageOf, uia::UiaSession};
 use http::StatusCode;
 
 use crate::{
@@ -113,7 +113,8 @@ impl AccountRules {
             Ok(proof) if proof.threepid.medium() == stage.medium => {
                 if let Some(session) = session {
                     let address = proof.threepid.address();
-                    self.keep_stage(session, stage, address).await?;
+                    self.keep_stage(&PageOf::reset(session), stage, address)
+                        .await?;
                 }
                 wanted?
             }

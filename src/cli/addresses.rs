@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Failure, beside, beside_or_new, table};
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, HomeserverKind},
+    config::Config,
     error::Error,
     store::{Bound, Contact, Contacts},
     threepid::Threepid,
@@ -47,14 +47,14 @@ pub(super) fn run(config: &Config, command: &Command, out: &mut dyn Write) -> Re
     match command {
         Command::List { user_id, json } => list(config, user_id.as_deref(), *json, out),
         Command::Add { user_id, address } => {
-            if config.homeserver.kind != HomeserverKind::Local {
+            let (user_id, threepid) = parse(user_id, address)?;
+            if !config.homeserver.keeps_here(threepid.medium()) {
                 return Err(Failure::Told(
-                    "homeserver.kind is not \"local\": what threepid keeps of addresses is not looked at, so that it \
-                     would be of no use to add one here"
+                    "by homeserver.kind, such addresses are not kept by threepid: it would be of no use to add one \
+                     here"
                         .to_owned(),
                 ));
             }
-            let (user_id, threepid) = parse(user_id, address)?;
             let now = SystemClock.now();
             let bound = beside_or_new(config, async |store| {
                 let bound = store.bind(user_id, &threepid, None, now).await?;

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
+use super::homeserver::{Asked, beside};
 use crate::{
     Builder, Keyring, Threepid,
-    config::{Config, HomeserverKind, PurposePolicy, SmsTransport},
+    config::{Config, PurposePolicy, SmsTransport},
     courier::{
         Courier,
         capture::Capture,
         email::{self, EmailSettings, Transport},
         sms::SmsCourier,
-    },
-    homeserver::{
-        none::NoHomeserver,
-        synapse::{Synapse, SynapseSettings},
     },
     http::peer::TrustedProxies,
     limits,
@@ -58,28 +55,12 @@ pub(super) fn sms_courier(
     })
 }
 
-/// The homeserver that is asked, if one is.
-pub(super) fn homeserver(config: &Config) -> Result<Option<Arc<Synapse>>, String> {
-    let homeserver = &config.homeserver;
-    let Some(url) = homeserver.url() else {
-        return Ok(None);
-    };
-    let settings = SynapseSettings {
-        url: url.clone(),
-        admin_token: homeserver.admin_token()?,
-        timeout: homeserver.timeout.0,
-        ca_files: homeserver.ca_files.0.clone(),
-        registration: crate::homeserver::synapse::Registration::default(),
-    };
-    Synapse::new(settings).map(Some)
-}
-
 /// The service that the configuration describes, beside the `homeserver` that it names.
 pub(super) fn service(
     config: &Config,
     store: &Arc<SqliteStore>,
     keys: Keyring,
-    homeserver: Option<Arc<Synapse>>,
+    homeserver: Option<Asked>,
 ) -> Result<Threepid, String> {
     let next_links = config.next_links.allowed.0.iter().map(String::as_str);
     let outbound = Outbound::new(config.outbound.settings())?;
@@ -94,6 +75,8 @@ pub(super) fn service(
         .reveal(config.accounts.reveal)
         .allow_changes(config.accounts.allow_changes)
         .password_change(config.accounts.password_change)
+        .registration(config.accounts.registration)
+        .registration_requires(config.accounts.registration_requires)
         .finish_password_reset(config.pages.finish_password_reset)
         .request_timeout(config.server.request_timeout.0)
         .identity_servers(config.identity_servers()?, outbound)
@@ -103,7 +86,7 @@ pub(super) fn service(
     for medium in [Medium::Email, Medium::Msisdn] {
         builder = builder.validates(medium, config.validates(medium));
     }
-    builder = beside(builder, config.homeserver.kind, homeserver);
+    builder = beside(builder, config, homeserver);
     if let Some(delegate) = config.delegate.settings()? {
         builder = builder.delegate(delegate);
     }
@@ -111,21 +94,6 @@ pub(super) fn service(
         builder = builder.api_token(token);
     }
     with_couriers(builder, config)?.build()
-}
-
-/// Lets `builder` ask the homeserver what it knows, and ourselves the rest.
-fn beside(builder: Builder, kind: HomeserverKind, homeserver: Option<Arc<Synapse>>) -> Builder {
-    match (kind, homeserver) {
-        (HomeserverKind::None, _) => builder
-            .directory(Arc::new(NoHomeserver))
-            .accounts(Arc::new(NoHomeserver)),
-        (HomeserverKind::Synapse, Some(synapse)) => builder
-            .directory(Arc::<Synapse>::clone(&synapse))
-            .registrar(Arc::<Synapse>::clone(&synapse))
-            .accounts(synapse),
-        (HomeserverKind::Local, Some(synapse)) => builder.accounts(synapse),
-        (HomeserverKind::Local | HomeserverKind::Synapse, None) => builder,
-    }
 }
 
 /// Gives `builder` what carries messages, or keeps them for the mailbox page.

@@ -66,6 +66,12 @@ pub(super) fn homeserver(config: &Config) -> String {
         HomeserverKind::Local => format!(
             "Which account has which address is kept here; the homeserver at {url} knows the accounts."
         ),
+        HomeserverKind::Dendrite => format!(
+            "Dendrite, at {url}, knows the accounts; which one has which address is kept here."
+        ),
+        HomeserverKind::Webhook => {
+            format!("The webhook at {url} knows the accounts, and which one has which address.")
+        }
         HomeserverKind::None => {
             "No homeserver is asked who has which address: addresses are proved, and no password is reset."
                 .to_owned()

@@ -26,6 +26,7 @@ mod addresses;
 mod assemble;
 mod check;
 mod greeting;
+mod homeserver;
 mod log;
 mod migrate;
 mod outbox;
@@ -68,7 +69,8 @@ enum Command {
     Serve,
     /// Print a configuration file with every key, its default and what it does
     Config,
-    /// Check the configuration, the database, the key, the homeserver, the mail relay and the SMS gateways
+    /// Check the configuration, the database, the key, the homeserver, how people sign up, the mail relay and the SMS
+    /// gateways
     Check {
         /// Answer in JSON
         #[arg(long)]

@@ -8,7 +8,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, account_server, assemble, greeting::greet, log, runtime};
+use super::{Failure, account_server, assemble, greeting::greet, homeserver::Asked, log, runtime};
 use crate::{
     Background,
     config::{Config, Loaded},
@@ -42,11 +42,14 @@ async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
     let internal = config.server.internal_address()?;
     let internal = bind("server.internal_listen", internal.as_slice()).await?;
     let keys = key_file::load_or_create(&config.secrets.key_file, &store).await?;
-    let homeserver = assemble::homeserver(&config)?;
+    let homeserver = Asked::new(&config)?;
     let service = assemble::service(&config, &store, keys, homeserver.clone())?;
     let mut signals = Signals::new()?;
-    let unanswered = match homeserver {
-        Some(homeserver) => (!account_server::ask(&homeserver).await?).then_some(homeserver),
+    let unanswered = match homeserver.as_ref().and_then(Asked::with_account_server) {
+        Some(homeserver) => {
+            let is_answered = account_server::ask(homeserver).await?;
+            (!is_answered).then(|| Arc::clone(homeserver))
+        }
         None => None,
     };
 

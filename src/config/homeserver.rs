@@ -9,12 +9,15 @@ use url::Url;
 
 use super::{
     Config,
+    registration::RegistrationWay,
     sections::hidden,
-    values::{List, Network, Span, plain_url},
+    values::{List, Network, Span, choice, optional_choice, plain_url},
 };
 use crate::{
+    homeserver::registration::Requires,
     http::delegate::{self, Prefix},
     secret::AccessToken,
+    threepid::Medium,
 };
 
 /// Who keeps the accounts.
@@ -26,6 +29,23 @@ pub(crate) struct Homeserver {
     #[serde(serialize_with = "hidden")]
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) admin_token_file: Option<PathBuf>,
+    #[serde(deserialize_with = "choice")]
+    pub(crate) phone_numbers: PhoneNumbers,
+    /// Our own name, letter by letter as Dendrite trusts it.
+    pub(crate) id_server_name: Option<String>,
+    /// The first one signs.
+    #[serde(serialize_with = "none_at_all")]
+    pub(crate) webhook_keys: List<SecretKey>,
+    /// One on each line.
+    pub(crate) webhook_keys_file: Option<PathBuf>,
+    #[serde(deserialize_with = "optional_choice")]
+    pub(crate) registration: Option<RegistrationWay>,
+    #[serde(serialize_with = "hidden")]
+    pub(crate) registration_token: Option<SecretString>,
+    pub(crate) registration_token_file: Option<PathBuf>,
+    #[serde(serialize_with = "hidden")]
+    pub(crate) registration_shared_secret: Option<SecretString>,
+    pub(crate) registration_shared_secret_file: Option<PathBuf>,
     /// For one call.
     pub(crate) timeout: Span,
     pub(crate) ca_files: List<PathBuf>,
@@ -38,6 +58,15 @@ impl Default for Homeserver {
             url: None,
             admin_token: None,
             admin_token_file: None,
+            phone_numbers: PhoneNumbers::Homeserver,
+            id_server_name: None,
+            webhook_keys: List::default(),
+            webhook_keys_file: None,
+            registration: None,
+            registration_token: None,
+            registration_token_file: None,
+            registration_shared_secret: None,
+            registration_shared_secret_file: None,
             timeout: Span(Duration::from_secs(5)),
             ca_files: List::default(),
         }
@@ -56,6 +85,17 @@ impl Homeserver {
     /// Why it is none; never what it is.
     pub(crate) fn admin_token(&self) -> Result<Option<AccessToken>, String> {
         token(self.admin_token.as_ref())
+    }
+
+    /// Whether our own table says who has an address of a medium.
+    pub(crate) fn keeps_here(&self, medium: Medium) -> bool {
+        match self.kind {
+            HomeserverKind::Local | HomeserverKind::Dendrite => true,
+            HomeserverKind::Synapse => {
+                medium == Medium::Msisdn && self.phone_numbers == PhoneNumbers::Here
+            }
+            HomeserverKind::None | HomeserverKind::Webhook => false,
+        }
     }
 }
 
@@ -79,6 +119,10 @@ pub(crate) enum HomeserverKind {
     None,
     /// Synapse has the addresses, and is asked through its admin API.
     Synapse,
+    /// A table of our own has the addresses; Dendrite has the accounts.
+    Dendrite,
+    /// Any homeserver, which takes our signed calls.
+    Webhook,
 }
 
 impl TryFrom<String> for HomeserverKind {
@@ -89,15 +133,27 @@ impl TryFrom<String> for HomeserverKind {
             "local" => Ok(Self::Local),
             "none" => Ok(Self::None),
             "synapse" => Ok(Self::Synapse),
+            "dendrite" => Ok(Self::Dendrite),
+            "webhook" => Ok(Self::Webhook),
             _ => Err(format!(
                 "{text:?} is not known; write \"local\" (threepid itself keeps which account has which address), \
-                 \"synapse\" or \"none\""
+                 \"synapse\", \"dendrite\", \"webhook\" or \"none\""
             )),
         }
     }
 }
 
-/// Where the homeserver answers: what stands before `/_matrix` in its paths.
+/// Who keeps the phone numbers of accounts, while Synapse's admin API keeps the email addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PhoneNumbers {
+    /// The homeserver, as the email addresses.
+    Homeserver,
+    /// A table of our own: tuwunel keeps none.
+    Here,
+}
+
+/// Where the homeserver answers: what stands before `/_matrix` in its paths, or before the paths of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct HomeserverUrl(pub(crate) Url);
@@ -114,22 +170,26 @@ impl FromStr for HomeserverUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "write it as \"http://127.0.0.1:8008\"";
-        let url = plain_url(text).map_err(|why| format!("{why}; {FORM}"))?;
-        let mut segments = url.path().split('/');
-        if segments.any(|segment| matches!(segment, "_matrix" | "_synapse")) {
-            return Err(format!("it ends before /_matrix and /_synapse; {FORM}"));
-        }
-        Ok(Self(url))
+        plain_url(text)
+            .map(Self)
+            .map_err(|why| format!("{why}; {FORM}"))
     }
 }
 
 /// What accounts may do here, and what is told of them.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key that an operator turns on and off by itself"
+)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Accounts {
     pub(crate) reveal: bool,
     pub(crate) allow_changes: bool,
     pub(crate) password_change: bool,
+    pub(crate) registration: bool,
+    #[serde(deserialize_with = "choice")]
+    pub(crate) registration_requires: Requires,
 }
 
 impl Default for Accounts {
@@ -138,6 +198,8 @@ impl Default for Accounts {
             reveal: false,
             allow_changes: true,
             password_change: true,
+            registration: true,
+            registration_requires: Requires::Any,
         }
     }
 }
@@ -203,8 +265,20 @@ impl FromStr for SecretPrefix {
     }
 }
 
+/// What calls of a webhook are signed with.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretKey(pub(crate) SecretString);
+
+impl FromStr for SecretKey {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.trim().into()))
+    }
+}
+
 /// Secrets are written as if there were none.
-fn none_at_all<S: Serializer>(_: &List<SecretPrefix>, to: S) -> Result<S::Ok, S::Error> {
+fn none_at_all<T, S: Serializer>(_: &List<T>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq([(); 0])
 }
 

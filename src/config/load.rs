@@ -194,10 +194,15 @@ fn form_of_secret(path: &[&str]) -> Option<&'static str> {
     match path {
         ["email", "password"]
         | ["server", "api_token"]
-        | ["homeserver", "admin_token"]
+        | [
+            "homeserver",
+            "admin_token" | "registration_token" | "registration_shared_secret",
+        ]
         | ["identity_servers", "default_server_token"]
         | ["sms", "gateways", _, "password" | "url"] => Some("a text in quotes"),
-        ["delegate", "prefixes"] => Some("a list of texts, as [\"one\", \"two\"]"),
+        ["delegate", "prefixes"] | ["homeserver", "webhook_keys"] => {
+            Some("a list of texts, as [\"one\", \"two\"]")
+        }
         ["sms", "gateways", _, "headers" | "form" | "json"] => {
             Some("a table of texts, as { Name = \"value\" }")
         }

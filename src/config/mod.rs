@@ -9,6 +9,7 @@ mod homeserver;
 mod known;
 mod load;
 mod others;
+mod registration;
 mod secret_files;
 mod sections;
 mod sms;
@@ -20,10 +21,11 @@ use crate::{
     threepid::Medium,
     validation::{Validate, Validates},
 };
-pub(crate) use homeserver::HomeserverKind;
-use homeserver::{Accounts, Delegate, Homeserver};
+use homeserver::{Accounts, Delegate};
+pub(crate) use homeserver::{Homeserver, HomeserverKind};
 pub(crate) use load::{Loaded, load};
 use others::{IdentityServers, Outbound};
+pub(crate) use registration::RegistrationWay;
 use sections::{Email, Limits, NextLinks, Pages, Policy, Secrets, Server, Sessions, Storage};
 pub(crate) use sections::{Log, LogFormat, PurposePolicy};
 use sms::Sms;
@@ -78,7 +80,10 @@ impl Config {
                 password: Validate::Off,
                 ..written
             },
-            HomeserverKind::Local | HomeserverKind::Synapse => written,
+            HomeserverKind::Local
+            | HomeserverKind::Synapse
+            | HomeserverKind::Dendrite
+            | HomeserverKind::Webhook => written,
         }
     }
 

@@ -1,16 +1,61 @@
 //! Secrets that stand in files of their own.
 
-use std::{fs, path::PathBuf};
+use std::{convert::Infallible, fs, path::PathBuf, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Config, check, homeserver::Delegate, load::Problem, values::List};
+use super::{Config, check, load::Problem, values::List};
 
 /// Reads every such file into the key that stands for the secret itself.
 pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
+    for Single { key, file, secret } in singles(config) {
+        if let Some(path) = file {
+            match read_one(&key, path, secret.is_some()) {
+                Ok(text) => *secret = Some(text),
+                Err(problem) => problems.push(problem),
+            }
+            warnings.extend(check::readable_by_others(&format!("{key}_file"), path));
+        }
+    }
+    let (server, homeserver) = (&mut config.server, &mut config.homeserver);
+    let tokens = [
+        &mut server.api_token,
+        &mut homeserver.admin_token,
+        &mut homeserver.registration_token,
+        &mut homeserver.registration_shared_secret,
+        &mut config.identity_servers.default_server_token,
+    ];
+    tokens.into_iter().for_each(shorten);
+    let delegate = &mut config.delegate;
+    let prefixes = Lines {
+        key: "delegate.prefixes",
+        what: "prefix",
+        file: delegate.prefixes_file.as_ref(),
+    };
+    prefixes.read(&mut delegate.prefixes, problems, warnings);
+    let keys = Lines {
+        key: "homeserver.webhook_keys",
+        what: "key",
+        file: homeserver.webhook_keys_file.as_ref(),
+    };
+    keys.read(&mut homeserver.webhook_keys, problems, warnings);
+}
+
+/// A key whose value may stand in a file of its own.
+struct Single<'a> {
+    key: String,
+    file: &'a Option<PathBuf>,
+    secret: &'a mut Option<SecretString>,
+}
+
+fn singles(config: &mut Config) -> Vec<Single<'_>> {
     let (email, server) = (&mut config.email, &mut config.server);
     let (homeserver, servers) = (&mut config.homeserver, &mut config.identity_servers);
-    let named = |(key, file, secret): (&str, _, _)| (key.to_owned(), file, secret);
+    let named = |(key, file, secret): (&str, _, _)| Single {
+        key: key.to_owned(),
+        file,
+        secret,
+    };
     let mut found: Vec<_> = [
         ("email.password", &email.password_file, &mut email.password),
         (
@@ -24,6 +69,16 @@ pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &
             &mut homeserver.admin_token,
         ),
         (
+            "homeserver.registration_token",
+            &homeserver.registration_token_file,
+            &mut homeserver.registration_token,
+        ),
+        (
+            "homeserver.registration_shared_secret",
+            &homeserver.registration_shared_secret_file,
+            &mut homeserver.registration_shared_secret,
+        ),
+        (
             "identity_servers.default_server_token",
             &servers.default_server_token_file,
             &mut servers.default_server_token,
@@ -32,25 +87,13 @@ pub(super) fn read(config: &mut Config, problems: &mut Vec<Problem>, warnings: &
     .map(named)
     .into();
     for (name, gateway) in &mut config.sms.gateways {
-        let key = format!("sms.gateways.{name}.password");
-        found.push((key, &gateway.password_file, &mut gateway.settings.password));
+        found.push(Single {
+            key: format!("sms.gateways.{name}.password"),
+            file: &gateway.password_file,
+            secret: &mut gateway.settings.password,
+        });
     }
-    for (key, file, secret) in found {
-        if let Some(path) = file {
-            match read_one(&key, path, secret.is_some()) {
-                Ok(text) => *secret = Some(text),
-                Err(problem) => problems.push(problem),
-            }
-            warnings.extend(check::readable_by_others(&format!("{key}_file"), path));
-        }
-    }
-    let tokens = [
-        &mut server.api_token,
-        &mut homeserver.admin_token,
-        &mut servers.default_server_token,
-    ];
-    tokens.into_iter().for_each(shorten);
-    read_prefixes(&mut config.delegate, problems, warnings);
+    found
 }
 
 /// A token is a word: nobody means the blanks and lines around it.
@@ -61,25 +104,39 @@ fn shorten(token: &mut Option<SecretString>) {
     }
 }
 
-/// Reads the delegate's prefixes, one on each line that is not empty.
-fn read_prefixes(delegate: &mut Delegate, problems: &mut Vec<Problem>, warnings: &mut Vec<String>) {
-    let Some(path) = &delegate.prefixes_file else {
-        return;
-    };
-    match read_one("delegate.prefixes", path, delegate.is_on()) {
-        Ok(text) => {
-            let lines = text.expose_secret().lines().map(str::trim);
-            let lines = lines.filter(|line| !line.is_empty());
-            let Ok(prefixes) = lines.map(str::parse).collect();
-            delegate.prefixes = List(prefixes);
-            if !delegate.is_on() {
-                let reason = "there is no prefix in it; write one on each line";
-                problems.push(Problem::new("delegate.prefixes_file", reason));
+/// A file with several secrets, one on each line that is not empty.
+struct Lines<'a> {
+    key: &'static str,
+    what: &'static str,
+    file: Option<&'a PathBuf>,
+}
+
+impl Lines<'_> {
+    fn read<T: FromStr<Err = Infallible>>(
+        &self,
+        list: &mut List<T>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<String>,
+    ) {
+        let (Self { key, what, .. }, Some(path)) = (self, self.file) else {
+            return;
+        };
+        let file_key = format!("{key}_file");
+        match read_one(key, path, !list.0.is_empty()) {
+            Ok(text) => {
+                let lines = text.expose_secret().lines().map(str::trim);
+                let lines = lines.filter(|line| !line.is_empty());
+                let Ok(secrets) = lines.map(str::parse).collect();
+                *list = List(secrets);
+                if list.0.is_empty() {
+                    let reason = format!("there is no {what} in it; write one on each line");
+                    problems.push(Problem::new(&file_key, reason));
+                }
             }
+            Err(problem) => problems.push(problem),
         }
-        Err(problem) => problems.push(problem),
+        warnings.extend(check::readable_by_others(&file_key, path));
     }
-    warnings.extend(check::readable_by_others("delegate.prefixes_file", path));
 }
 
 /// The text of a file without its last line's end.

@@ -7,7 +7,7 @@ mod mime;
 mod sendmail;
 pub mod sms;
 mod smtp;
-mod tls;
+pub(crate) mod tls;
 
 use std::{fmt, time::Duration};
 

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
 ///
 /// # Errors
 /// That the platform has no roots, or its cryptography no TLS.
-pub(super) fn client_config(roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
     let unusable = |why: rustls::Error| format!("TLS can not be used: {why}");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider));
@@ -27,7 +27,7 @@ pub(super) fn client_config(roots: Vec<CertificateDer<'static>>) -> Result<Clien
 }
 
 /// The certificates in a PEM file; `None` if it holds none, or is no PEM.
-pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     found.ok().filter(|found| !found.is_empty())
 }

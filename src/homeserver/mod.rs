@@ -21,6 +21,7 @@ pub mod local;
 pub mod none;
 pub mod registration;
 pub mod synapse;
+pub mod webhook;
 
 /// Who owns which address. An error is never "free".
 #[async_trait]

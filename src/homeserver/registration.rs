@@ -85,8 +85,9 @@ impl fmt::Debug for NewAccount<'_> {
     }
 }
 
-/// What a new account must have proved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a new account must have proved: `[accounts] registration_requires`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Requires {
     /// One address, of any medium that can be proved here.
     #[default]

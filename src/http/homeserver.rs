@@ -131,7 +131,14 @@ async fn owner(app: State<App>, MatrixJson(body): MatrixJson) -> Result<Json<Val
 /// (Client-Server API, "Identifier types").
 async fn login(app: State<App>, MatrixJson(body): MatrixJson) -> Result<Json<Value>> {
     let identifier = body.value("identifier");
-    let identifier = object(identifier.ok_or(Error::MissingParam("identifier"))?)?;
+    let threepid = identified(identifier.ok_or(Error::MissingParam("identifier"))?)?;
+    owned(&app, threepid).await
+}
+
+/// The address that an identifier names; `None` if it is no address: nobody has it, which is all that the person is to
+/// learn.
+pub(crate) fn identified(identifier: &Value) -> Result<Option<Threepid>> {
+    let identifier = object(identifier)?;
     let read = match text(identifier, "type")? {
         "m.id.thirdparty" => threepid(identifier),
         "m.id.phone" => {
@@ -148,9 +155,8 @@ async fn login(app: State<App>, MatrixJson(body): MatrixJson) -> Result<Json<Val
         )),
     };
     match read {
-        Ok(threepid) => owned(&app, Some(threepid)).await,
-        // Nobody has what is no address, which is all that the person is to learn.
-        Err(Error::InvalidAddress(_) | Error::InvalidNumber(_)) => owned(&app, None).await,
+        Ok(threepid) => Ok(Some(threepid)),
+        Err(Error::InvalidAddress(_) | Error::InvalidNumber(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -15,6 +15,7 @@ use tower_http::{
 };
 
 pub use self::client::request_token::{read_email_request, read_msisdn_request};
+pub(crate) use self::homeserver::identified;
 use self::{
     client::contacts as addresses, client::discovery, client::fallback, client::link,
     client::password as passwords, client::register, client::request_token, client::submit_token,

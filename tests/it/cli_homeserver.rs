@@ -13,7 +13,7 @@ use crate::{
 const SECRET: &str = "correct-horse-battery-staple";
 
 /// A directory with a configuration.
-fn with(file: &str) -> TempDir {
+pub(crate) fn with(file: &str) -> TempDir {
     let dir = empty();
     fs::write(dir.path().join("threepid.toml"), file).expect("a file for the test");
     dir
@@ -23,12 +23,13 @@ fn with(file: &str) -> TempDir {
 fn beside(homeserver: &Homeserver) -> TempDir {
     let url = homeserver.url();
     with(&format!(
-        "[homeserver]\nkind = 'synapse'\nurl = '{url}'\nadmin_token = '{ADMIN_TOKEN}'\n"
+        "[homeserver]\nkind = 'synapse'\nurl = '{url}'\nadmin_token = '{ADMIN_TOKEN}'\n\
+         registration = 'off'\n"
     ))
 }
 
 /// Stops a server; what it logged.
-fn stopped(child: Child) -> String {
+pub(crate) fn stopped(child: Child) -> String {
     signal(&child, "TERM");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());

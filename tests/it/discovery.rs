@@ -14,7 +14,7 @@ use crate::support::{
 const VERSIONS: &str = "/_matrix/client/versions";
 const CAPABILITIES: &str = "/_matrix/client/v3/capabilities";
 
-async fn before(homeserver: &Homeserver) -> TestApp {
+fn before(homeserver: &Homeserver) -> TestApp {
     let settings = SynapseSettings {
         url: homeserver.url(),
         admin_token: None,
@@ -22,7 +22,7 @@ async fn before(homeserver: &Homeserver) -> TestApp {
         ca_files: Vec::new(),
         registration: Registration::default(),
     };
-    let synapse = Synapse::new(settings).unwrap();
+    let synapse = Synapse::new(settings).expect("settings that can be used");
     TestApp::with(|builder| builder.accounts(Arc::clone(&synapse) as _))
 }
 
@@ -70,7 +70,7 @@ async fn capabilities_are_told_to_those_who_are_logged_in() {
 #[tokio::test]
 async fn the_homeserver_s_versions_are_told_with_our_features() {
     let homeserver = Homeserver::start().await;
-    let app = before(&homeserver).await;
+    let app = before(&homeserver);
 
     let versions = app.get(VERSIONS, &[]).await.json();
 
@@ -102,7 +102,7 @@ async fn what_the_homeserver_refuses_is_told_as_it_is() {
 #[tokio::test]
 async fn a_homeserver_that_fails_is_no_fault_of_the_client() {
     let homeserver = Homeserver::start().await;
-    let app = before(&homeserver).await;
+    let app = before(&homeserver);
     homeserver.set(Fault::Drop);
 
     let answer = app.get(VERSIONS, &[]).await;

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use threepid::{Builder, limits, secret::AccessToken};
+use threepid::{Builder, error::Dialect, limits, secret::AccessToken};
 
 use crate::support::app::*;
 
@@ -394,6 +397,32 @@ async fn an_account_is_found_by_what_people_log_in_with() {
             ok(&app, "login", &body).await,
             json!({ "user_id": user_id }),
             "{body}"
+        );
+        // A host that mounts the library asks without HTTP.
+        let found = app.threepid.find_account(&identifier).await;
+        assert_eq!(found, Ok(user_id.as_str().map(str::to_owned)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_s_own_identifiers_are_not_looked_up() {
+    let app = TestApp::new();
+    for (identifier, errcode) in [
+        (
+            json!({ "type": "m.id.user", "user": "alice" }),
+            "M_INVALID_PARAM",
+        ),
+        (
+            json!({ "type": "m.id.phone", "country": "GB" }),
+            "M_MISSING_PARAM",
+        ),
+        (json!("alice"), "M_BAD_JSON"),
+    ] {
+        let found = app.threepid.find_account(&identifier).await;
+        let refused = found.expect_err("it names no address");
+        assert_eq!(
+            refused.wire(Dialect::Client),
+            (StatusCode::BAD_REQUEST, errcode)
         );
     }
 }

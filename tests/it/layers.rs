@@ -49,7 +49,7 @@ fn group(path: &str) -> &'static str {
         ) => "words",
         ("courier", "capture") => "capture",
         ("store", "sqlite")
-        | ("homeserver", "api" | "local" | "none" | "synapse")
+        | ("homeserver", "api" | "local" | "none" | "synapse" | "webhook")
         | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "sms" | "tls") => {
             "adapters"
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::RegistrationRules;
@@ -44,10 +45,15 @@ pub(super) struct Kept {
     /// Whether its end was tried: in its session the homeserver may lack nothing any more but, say, another name. All that
     /// is told it there may then make the account, and is told it with the proofs claimed, or not at all.
     pub(super) is_ending: bool,
+    /// Tells where it was begun from elsewhere: a MAC.
+    pub(super) network: Vec<u8>,
     /// Until when it may be finished, or repeated.
     pub(super) ends_at: i64,
     /// Digests of what may not change, once the account is made; all but what [`REPEATED`] names is erased then.
     pub(super) finished: Option<[Option<Vec<u8>>; FIXED.len()]>,
+    /// A digest of all this as it was kept last.
+    #[serde(skip)]
+    pub(super) known: Option<[u8; 32]>,
 }
 
 /// A session that proves an address, as the client showed it.
@@ -114,6 +120,14 @@ impl Kept {
     }
 }
 
+fn unreadable(error: &serde_json::Error) -> Error {
+    // Its words may quote what it read.
+    Error::Internal(format!(
+        "a registration is not as it was kept, at {}",
+        error.column()
+    ))
+}
+
 fn other_registration() -> Error {
     Error::Forbidden(
         "This is not the user name or the password that this registration began with. Begin a new one.".into(),
@@ -139,12 +153,17 @@ impl RegistrationRules {
         };
         let key = validation.keys.newest().sealing_of(session.as_bytes());
         let plain = Zeroizing::new(key.open(&id, &sealed)?);
-        let kept = serde_json::from_slice(&plain);
-        kept.map(Some)
-            .map_err(|error| Error::Internal(error.to_string()))
+        let mut kept: Kept = serde_json::from_slice(&plain).map_err(|error| unreadable(&error))?;
+        kept.known = Some(Sha256::digest(&plain).into());
+        Ok(Some(kept))
     }
 
+    /// Keeps what has changed: whoever asks again and again how far it is writes nothing.
     pub(super) async fn keep(&self, kept: &Kept) -> Result<()> {
+        let plain = Zeroizing::new(serde_json::to_vec(kept).map_err(|error| unreadable(&error))?);
+        if kept.known == Some(Sha256::digest(&plain).into()) {
+            return Ok(());
+        }
         let row = self.row_of(kept)?;
         Ok(self.account.validation.store.remember_uia(row).await?)
     }
@@ -153,8 +172,7 @@ impl RegistrationRules {
     pub(super) fn row_of(&self, kept: &Kept) -> Result<NewUia> {
         let validation = &self.account.validation;
         let id = self.id_of(&kept.session);
-        let plain = serde_json::to_vec(kept).map_err(|error| Error::Internal(error.to_string()))?;
-        let plain = Zeroizing::new(plain);
+        let plain = Zeroizing::new(serde_json::to_vec(kept).map_err(|error| unreadable(&error))?);
         let key = validation.keys.newest().sealing_of(kept.session.as_bytes());
         Ok(NewUia {
             id,

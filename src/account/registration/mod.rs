@@ -8,6 +8,7 @@
 mod finish;
 mod kept;
 mod look_after;
+mod page;
 mod show;
 mod stages;
 
@@ -189,6 +190,7 @@ impl RegistrationRules {
             Registering::Stages(stages) => {
                 kept.params.clone_from(&wish.params);
                 let refusal = kept.learn(stages);
+                kept.network = self.network(&kept.session, wish.source);
                 if self.flows(&kept).is_empty() {
                     let cause = "the homeserver leaves no way to register that we could add an address to: it wants \
                                  addresses itself (Synapse's registrations_require_3pid), or none can be proved here";

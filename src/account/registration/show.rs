@@ -32,7 +32,7 @@ impl RegistrationRules {
         origin: &Origin,
     ) -> Result<Answered> {
         match stage {
-            None => {}
+            None => self.take_from_pages(&mut kept).await?,
             Some(Shown::Address(medium, shown)) => {
                 if let Some(refusal) = self.take_note(&mut kept, medium, shown).await? {
                     self.keep(&kept).await?;
@@ -63,6 +63,7 @@ impl RegistrationRules {
         shown: Option<(Sid, ClientSecret)>,
     ) -> Result<Option<Refusal>> {
         let Some((sid, client_secret)) = shown else {
+            self.take_from_pages(kept).await?;
             return Ok(kept.proof_of(medium).is_none().then(not_yet));
         };
         if let Some(refusal) = self.not_proved(medium, &sid, &client_secret).await? {

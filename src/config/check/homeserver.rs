@@ -1,4 +1,4 @@
-//! What is wrong with `[homeserver]`, `[delegate]` and what serves them.
+//! What is wrong with how `[homeserver]` is called, with `[delegate]` and what serves them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,7 +14,6 @@ use crate::{
     http::delegate::Prefix,
     loopback::is_loopback_url,
     outbound::roots,
-    validation::Validate,
 };
 
 /// How many calls one request may need, one after the other.
@@ -22,75 +21,15 @@ const CALLS: u32 = 6;
 /// The longest that one call may be waited for: a proof stays claimed for all the calls of a request.
 const LONGEST_CALL: Duration = Duration::from_secs(20);
 /// A token must be at least that long to be no guess: 128 bits, in 64 letters.
-const LEAST_SECRET: usize = 22;
+pub(super) const LEAST_SECRET: usize = 22;
 /// How to make such a secret.
-const MAKE: &str = "make one with: openssl rand -hex 32";
+pub(super) const MAKE: &str = "make one with: openssl rand -hex 32";
 
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
-    check_kind(config, refuse);
     check_loop(config, refuse);
     check_tokens(config, refuse);
     check_calls(config, refuse);
     check_delegate(config, refuse);
-}
-
-fn check_kind(config: &Config, refuse: &mut impl FnMut(&str, String)) {
-    let homeserver = &config.homeserver;
-    let has_url = homeserver.url.is_some();
-    match homeserver.kind {
-        HomeserverKind::Local => {}
-        HomeserverKind::Synapse => {
-            if !has_url {
-                refuse(
-                    "homeserver.url",
-                    "Synapse can not be asked without it; write where it listens, as url = \"http://127.0.0.1:8008\""
-                        .to_owned(),
-                );
-            }
-            if homeserver.admin_token.is_none() && homeserver.admin_token_file.is_none() {
-                refuse(
-                    "homeserver.admin_token_file",
-                    "Synapse tells only its administrators who has which address; write a file that holds the access \
-                     token of an administrator's account, or kind = \"none\" if there is to be none"
-                        .to_owned(),
-                );
-            }
-        }
-        HomeserverKind::None => {
-            if has_url {
-                refuse(
-                    "homeserver.url",
-                    "kind = \"none\" asks no homeserver; take it out, or write kind = \"synapse\" or \"local\""
-                        .to_owned(),
-                );
-            }
-            let resets = [
-                ("email.validate_password", config.email.validate_password),
-                ("sms.validate_password", Some(config.sms.validate_password)),
-            ];
-            for (key, validate) in resets {
-                if validate.is_some_and(|validate| validate != Validate::Off) {
-                    refuse(
-                        key,
-                        "with homeserver.kind = \"none\" no account is known whose password could be reset; take it out"
-                            .to_owned(),
-                    );
-                }
-            }
-        }
-    }
-    if !has_url && homeserver.kind != HomeserverKind::Synapse {
-        let key = token_key(
-            "homeserver.admin_token",
-            homeserver.admin_token_file.is_some(),
-        );
-        if homeserver.admin_token.is_some() || homeserver.admin_token_file.is_some() {
-            refuse(
-                &key,
-                "there is no homeserver that it is for; write url and kind = \"synapse\", or take it out".to_owned(),
-            );
-        }
-    }
 }
 
 /// A homeserver's URL that leads back to us would have each question asked again and again.
@@ -108,6 +47,7 @@ fn check_loop(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let what = if let Some(address) = own.find(|address| address.is_reached_by(url)) {
         format!("{address} is threepid's own address")
     } else if let Some(PublicUrl(public)) = &server.public_url
+        && homeserver.kind != HomeserverKind::Webhook
         && is_behind(public, url)
     {
         "it leads to the server of server.public_url".to_owned()
@@ -129,8 +69,8 @@ fn is_behind(public: &Url, url: &Url) -> bool {
     public.origin() == url.origin() && (path(url).is_empty() || path(url) == path(public))
 }
 
-/// The key that a token was written under.
-fn token_key(key: &str, is_file: bool) -> String {
+/// The key that a secret was written under.
+pub(super) fn written_key(key: &str, is_file: bool) -> String {
     format!("{key}{}", if is_file { "_file" } else { "" })
 }
 
@@ -138,7 +78,7 @@ fn check_tokens(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     let homeserver = &config.homeserver;
     if let Err(why) = homeserver.admin_token() {
         refuse(
-            &token_key(
+            &written_key(
                 "homeserver.admin_token",
                 homeserver.admin_token_file.is_some(),
             ),
@@ -146,7 +86,7 @@ fn check_tokens(config: &Config, refuse: &mut impl FnMut(&str, String)) {
         );
     }
     let server = &config.server;
-    let key = token_key("server.api_token", server.api_token_file.is_some());
+    let key = written_key("server.api_token", server.api_token_file.is_some());
     match config.api_token() {
         Err(why) => refuse(
             &key,
@@ -237,6 +177,7 @@ fn check_delegate(config: &Config, refuse: &mut impl FnMut(&str, String)) {
 
 pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     if let Some(url) = config.homeserver.url()
+        && config.homeserver.kind != HomeserverKind::Webhook
         && url.scheme() == "http"
         && !is_near(url)
     {

@@ -17,7 +17,9 @@ use crate::{
 };
 
 mod homeserver;
+mod kind;
 mod others;
+mod registration;
 mod sms;
 
 /// The most codes that may be tried in one session: more would make guessing worth while.
@@ -38,7 +40,9 @@ pub(super) fn cross_check(config: &Config, problems: &mut Vec<Problem>) {
     check_mail(config, &mut refuse);
     sms::check(config, &mut refuse);
     others::check(config, &mut refuse);
+    kind::check(config, &mut refuse);
     homeserver::check(config, &mut refuse);
+    registration::check(config, &mut refuse);
     check_sessions(config, &mut refuse);
     check_lists(config, &mut refuse);
     check_words(config, &mut refuse);
@@ -61,6 +65,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     sms::warn(config, warnings);
     others::warn(config, warnings);
     homeserver::warn(config, warnings);
+    registration::warn(config, warnings);
     warnings.extend(readable_by_others(
         "secrets.key_file",
         &config.secrets.key_file,

@@ -58,6 +58,13 @@ fn the_example_has_every_key_and_no_other() {
     assert_eq!(written, names.into_iter().collect());
 }
 
+/// Keys that do not go together with Synapse and the overlay.
+const OTHER_KINDS: [&str; 3] = [
+    "id_server_name",
+    "webhook_keys",
+    "registration_shared_secret",
+];
+
 #[test]
 fn the_keys_that_are_commented_out_work_too() {
     let dir = TempDir::new().unwrap();
@@ -77,9 +84,19 @@ fn the_keys_that_are_commented_out_work_too() {
             Some(("trusted_proxies", _)) => "trusted_proxies = ['127.0.0.1']".to_owned(),
             // One of the two is enough; the gateway that has no file needs its own.
             Some(("password", _)) if !file.contains("[sms.gateways.backup]") => continue,
-            Some(("default_server_token" | "admin_token" | "api_token" | "prefixes", _)) => {
+            Some((
+                "default_server_token"
+                | "admin_token"
+                | "api_token"
+                | "prefixes"
+                | "registration_token",
+                _,
+            )) => {
                 continue;
             }
+            // Of other kinds of homeserver, or of other ways to sign up, than the rest of the file.
+            Some((key, _)) if OTHER_KINDS.contains(&key.trim_end_matches("_file")) => continue,
+            Some(("kind", _)) => "kind = 'synapse'".to_owned(),
             Some((key, _)) if key.ends_with("_file") && key != "key_file" => {
                 format!("{key} = {secret:?}")
             }
@@ -102,5 +119,6 @@ fn the_keys_that_are_commented_out_work_too() {
     }
     assert!(config.identity_servers().unwrap().default_server.is_some());
     assert!(config.homeserver.admin_token().unwrap().is_some());
+    assert!(config.homeserver.registration_token().unwrap().is_some());
     assert!(config.api_token().unwrap().is_some() && config.delegate.is_on());
 }

@@ -14,6 +14,7 @@ use super::{
 mod example;
 mod homeserver;
 mod others;
+mod registration;
 mod secrets;
 mod sms;
 

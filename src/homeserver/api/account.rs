@@ -31,22 +31,7 @@ impl Client {
         let call = Call::get(WHOAMI, WHOAMI.to_owned())
             .bearer(access_token)
             .origin(origin);
-        let answer = self.send(call).await?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.client_fault());
-        }
-        let asked = answer.asked.clone();
-        let body = answer.success()?;
-        if body.get("is_guest") == Some(&Value::Bool(true)) {
-            return Err(Error::GuestForbidden);
-        }
-        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        let user_id = text("user_id").filter(|user_id| is_user_id(user_id));
-        Ok(Requester {
-            user_id: user_id.ok_or_else(|| asked.broken("200 and no user_id"))?,
-            device_id: text("device_id"),
-            access_token: access_token.clone(),
-        })
+        requester(self.send(call).await?, access_token)
     }
 
     /// The homeserver asks before it deletes devices, so it is asked to delete one that is not there (Client-Server API,
@@ -67,21 +52,7 @@ impl Client {
             .bearer(&requester.access_token)
             .json(&body)
             .origin(origin);
-        let answer = self.send(call).await?;
-        if answer.status == StatusCode::OK {
-            return answer.success().map(|_| Reauth::Done);
-        }
-        let challenge = (answer.status == StatusCode::UNAUTHORIZED).then(|| answer.object());
-        match challenge.flatten() {
-            Some(body) if body.get("flows").is_some_and(Value::is_array) => {
-                Ok(Reauth::Challenge(body))
-            }
-            // What `auth` lacks, in the homeserver's words.
-            _ => match answer.matrix_error() {
-                Some(error) if answer.status == StatusCode::BAD_REQUEST => Err(answer.relay(error)),
-                _ => Err(answer.client_fault()),
-            },
-        }
+        reauthenticated(self.send(call).await?)
     }
 
     /// MSC2000, `GET /_matrix/client/v3/password_policy`, remembered for a while. Synapse's admin API does not enforce it.
@@ -152,6 +123,44 @@ impl Client {
             return Err(answer.fault());
         }
         Ok(answer.into_passed_back())
+    }
+}
+
+/// What `account/whoami` tells.
+pub(in crate::homeserver) fn requester(
+    answer: Answer,
+    access_token: &AccessToken,
+) -> Result<Requester> {
+    if answer.status != StatusCode::OK {
+        return Err(answer.client_fault());
+    }
+    let asked = answer.asked.clone();
+    let body = answer.success()?;
+    if body.get("is_guest") == Some(&Value::Bool(true)) {
+        return Err(Error::GuestForbidden);
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+    let user_id = text("user_id").filter(|user_id| is_user_id(user_id));
+    Ok(Requester {
+        user_id: user_id.ok_or_else(|| asked.broken("200 and no user_id"))?,
+        device_id: text("device_id"),
+        access_token: access_token.clone(),
+    })
+}
+
+/// What an endpoint behind user-interactive authentication tells of it.
+pub(in crate::homeserver) fn reauthenticated(answer: Answer) -> Result<Reauth> {
+    if answer.status == StatusCode::OK {
+        return answer.success().map(|_| Reauth::Done);
+    }
+    let challenge = (answer.status == StatusCode::UNAUTHORIZED).then(|| answer.object());
+    match challenge.flatten() {
+        Some(body) if body.get("flows").is_some_and(Value::is_array) => Ok(Reauth::Challenge(body)),
+        // What `auth` lacks, in the homeserver's words.
+        _ => match answer.matrix_error() {
+            Some(error) if answer.status == StatusCode::BAD_REQUEST => Err(answer.relay(error)),
+            _ => Err(answer.client_fault()),
+        },
     }
 }
 

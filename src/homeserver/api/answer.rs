@@ -24,6 +24,8 @@ pub(in crate::homeserver) struct Asked {
     label: &'static str,
     /// Whether it changes something that a caller must know of.
     changes: bool,
+    /// Whether an earlier try at the same may have done it, or may do it yet.
+    may_be_done: bool,
 }
 
 impl Asked {
@@ -33,6 +35,7 @@ impl Asked {
             method,
             label,
             changes: false,
+            may_be_done: false,
         }
     }
 
@@ -42,6 +45,19 @@ impl Asked {
             changes: true,
             ..Self::reading(method, label)
         }
+    }
+
+    /// The same once more, after a try of which nobody knows the end.
+    pub(in crate::homeserver) fn again(self) -> Self {
+        Self {
+            may_be_done: self.changes,
+            ..self
+        }
+    }
+
+    /// Whether an earlier try may have done it, so that no refusal of this one tells that nothing was done.
+    pub(in crate::homeserver) fn may_be_done(&self) -> bool {
+        self.may_be_done
     }
 
     /// The homeserver had the request, and answered with nothing that can be made use of.
@@ -54,8 +70,11 @@ impl Asked {
         }
     }
 
-    /// The homeserver refused it: nothing was done.
+    /// The homeserver refused it: nothing was done, unless by an earlier try.
     pub(in crate::homeserver) fn refused(&self, what: &(impl fmt::Display + ?Sized)) -> Error {
+        if self.may_be_done {
+            return self.broken(what);
+        }
         Error::HomeserverFailed(format!("the homeserver answered {self} with {what}"))
     }
 
@@ -132,7 +151,7 @@ impl Answer {
 
     /// What an answer means that is no success, to a call of ours.
     pub(in crate::homeserver) fn fault(&self) -> Error {
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if self.status == StatusCode::TOO_MANY_REQUESTS && !self.asked.may_be_done {
             return Error::Limited {
                 retry_after: self.wait(),
             };
@@ -252,6 +271,19 @@ mod tests {
                 matches!(read, Error::HomeserverFailed(_)),
                 "{status} {read:?}"
             );
+        }
+    }
+
+    #[test]
+    fn after_a_try_without_an_end_no_refusal_is_certain() {
+        for status in [302, 400, 404, 429] {
+            let mut again = answer(Method::PUT, status, "{}");
+            again.asked = again.asked.again();
+            let mut read = answer(Method::GET, status, "{}");
+            read.asked = read.asked.again();
+
+            assert!(matches!(again.fault(), Error::HomeserverTimeout(_)));
+            assert!(!matches!(read.fault(), Error::HomeserverTimeout(_)));
         }
     }
 

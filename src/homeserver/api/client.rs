@@ -27,7 +27,7 @@ const MOST_IDLE: usize = 32;
 /// The largest answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How much of a client's name for itself is passed on, in bytes.
-const LONGEST_USER_AGENT: usize = 512;
+pub(in crate::homeserver) const LONGEST_USER_AGENT: usize = 512;
 
 /// One call.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub(in crate::homeserver) struct Call<'a> {
     pub(in crate::homeserver) body: Option<Vec<u8>>,
     /// Whose call it is, if it is not ours.
     pub(in crate::homeserver) origin: Option<&'a Origin>,
+    /// A header of the homeserver's kind.
+    pub(in crate::homeserver) header: Option<(&'static str, String)>,
 }
 
 impl<'a> Call<'a> {
@@ -55,6 +57,7 @@ impl<'a> Call<'a> {
             bearer: None,
             body: None,
             origin: None,
+            header: None,
         }
     }
 
@@ -85,6 +88,16 @@ pub(in crate::homeserver) fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
+/// Whether paths can be written behind a URL, and nothing secret is in it.
+pub(in crate::homeserver) fn is_base(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+}
+
 /// Makes calls, over connections that it keeps.
 pub(in crate::homeserver) struct Client {
     /// Without a slash at its end.
@@ -105,13 +118,7 @@ impl Client {
         limit: Duration,
         ca_files: &[PathBuf],
     ) -> Result<Self, String> {
-        let is_base = matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !is_base {
+        if !is_base(url) {
             // Not shown: there may be a password in it.
             return Err("homeserver.url can not be used; write http://host:port or https://host:port, and nothing after it".to_owned());
         }
@@ -200,6 +207,9 @@ impl Client {
             let mut value = HeaderValue::from_str(&text).map_err(unknown)?;
             value.set_sensitive(true);
             builder = builder.header(header::AUTHORIZATION, value);
+        }
+        if let Some((name, value)) = call.header {
+            builder = builder.header(name, value);
         }
         if let Some(origin) = call.origin {
             if let Some(address) = origin.address {

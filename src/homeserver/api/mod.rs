@@ -3,12 +3,15 @@
 mod account;
 mod answer;
 mod client;
-mod policy;
+mod greeting;
+pub(super) mod policy;
 mod registration;
 
 pub(super) use self::{
+    account::{reauthenticated, requester},
     answer::{Answer, Asked},
-    client::{Call, Client, segment},
+    client::{Call, Client, LONGEST_USER_AGENT, is_base, segment},
+    greeting::{made_up, made_up_name, sentence},
     registration::{Overlay, registered},
 };
 

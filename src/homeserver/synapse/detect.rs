@@ -1,18 +1,15 @@
 //! What kind of homeserver it is: for the start, and for `threepid check`.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::Synapse;
 use crate::{
-    error::{Error, Result},
+    error::Result,
     homeserver::{
         Directory,
-        api::{Asked, Call},
+        api::{Asked, Call, made_up, sentence},
     },
-    secret::random,
-    threepid::Threepid,
 };
 
 /// Where a homeserver says which OAuth account server it has (Client-Server API, "OAuth 2.0 API"; MSC2965 before).
@@ -91,7 +88,7 @@ impl Synapse {
             .collect();
         told.push(format!("{base} answers, Client-Server API up to {newest}"));
         if self.admin_token.is_some() {
-            let owner = self.owner(&made_up()?).await;
+            let owner = self.owner(&made_up()).await;
             owner.map_err(|error| sentence(&error))?;
             told.push("the admin token is accepted".to_owned());
         } else {
@@ -111,18 +108,4 @@ impl Synapse {
         }
         Ok(())
     }
-}
-
-/// What an operator is told: the cause, where there is one.
-fn sentence(error: &Error) -> String {
-    error
-        .cause()
-        .map_or_else(|| error.to_string(), str::to_owned)
-}
-
-/// An address that nobody has.
-fn made_up() -> Result<Threepid, String> {
-    let name = URL_SAFE_NO_PAD.encode(random::<12>());
-    let name = name.replace(['-', '_'], "x");
-    Threepid::email(&format!("nobody-{name}@threepid.invalid")).map_err(|why| why.to_string())
 }

@@ -1,4 +1,4 @@
-//! A stage of `account/password` on a page of ours, for clients that do not know it.
+//! A stage of `account/password` or of `register` on a page of ours, for clients that do not know it.
 
 use axum::{
     extract::{FromRequestParts, Query, State},
@@ -6,9 +6,11 @@ use axum::{
     response::Response,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::link::is_from_elsewhere;
 use crate::{
-    account::{fallback::Step, uia::UiaSession},
+    account::fallback::{PageOf, Step},
     error::{Dialect, Error, Result},
     http::{
         App,
@@ -94,9 +96,16 @@ pub(crate) async fn post_msisdn(
     post(&app, Medium::Msisdn, &asked, source, (&headers, &form)).await
 }
 
+/// A page that may be shown.
+struct Opened {
+    page: PageOf,
+    /// Whether it is where the app that began it is.
+    takes_codes: bool,
+}
+
 async fn show(app: &App, medium: Medium, asked: &Asked, source: Source) -> Result<Response> {
-    match session(app, medium, asked)? {
-        Ok(session) => page(app, medium, (&session, source), asked.again, None).await,
+    match open(app, medium, asked, source).await? {
+        Ok(opened) => page(app, medium, &opened, asked.again, None).await,
         Err(gone) => Ok(gone),
     }
 }
@@ -111,17 +120,17 @@ async fn post(
     if is_from_elsewhere(headers, &app.validation) {
         return Err(Error::CrossSite);
     }
-    let session = match session(app, medium, asked)? {
-        Ok(session) => session,
+    let opened = match open(app, medium, asked, source.0).await? {
+        Ok(opened) => opened,
         Err(gone) => return Ok(gone),
     };
-    match act(app, medium, &session, form, source.0).await {
-        Ok(()) => Ok(pages::see_other(here(&session))),
+    match act(app, medium, &opened, form, source.0).await {
+        Ok(()) => Ok(pages::see_other(here(&opened.page))),
         Err(error) => {
             let (status, _) = error.wire(Dialect::Page);
             respond::log_cause(&error, status);
             let is_address = form.value("step") == Some("address");
-            page(app, medium, (&session, source.0), is_address, Some(&error)).await
+            page(app, medium, &opened, is_address, Some(&error)).await
         }
     }
 }
@@ -130,20 +139,20 @@ async fn post(
 async fn act(
     app: &App,
     medium: Medium,
-    session: &UiaSession,
+    opened: &Opened,
     form: &Form,
     source: Source,
 ) -> Result<()> {
-    let takes_codes = app.account.takes_codes(session, source);
+    let Opened { page, takes_codes } = opened;
     match form.value("step") {
-        Some("address") if !takes_codes && !has_link(app, medium) => Err(elsewhere()),
-        Some("address") => app.account.ask(session, typed(medium, form)?, source).await,
-        Some("code") if !takes_codes => Err(elsewhere()),
+        Some("address") if !*takes_codes && !has_link(app, medium) => Err(elsewhere()),
+        Some("address") => app.account.ask(page, typed(medium, form)?, source).await,
+        Some("code") if !*takes_codes => Err(elsewhere()),
         Some("code") => {
             let code = form.value("code").unwrap_or_default();
-            app.account.show_code(session, medium, code, source).await
+            app.account.show_code(page, medium, code, source).await
         }
-        Some("opened") => match app.account.step(session, medium).await? {
+        Some("opened") => match app.account.step(page, medium).await? {
             Step::Message(_) => Err(Error::SessionNotValidated),
             Step::Address | Step::Done => Ok(()),
         },
@@ -179,17 +188,32 @@ fn typed(medium: Medium, form: &Form) -> Result<Threepid> {
     }
 }
 
-/// The session that the query names; or the page that says that there is none.
-fn session(app: &App, medium: Medium, asked: &Asked) -> Result<Result<UiaSession, Response>> {
+/// The page of the session that the query names; or the one that says that there is none.
+async fn open(
+    app: &App,
+    medium: Medium,
+    asked: &Asked,
+    source: Source,
+) -> Result<Result<Opened, Response>> {
+    let named = asked.session.as_deref();
+    if let (Some(session), Some(rules)) = (named, &app.registration)
+        && let Some((page, takes_codes)) = rules.page_of(session, medium, source).await?
+    {
+        return Ok(Ok(Opened { page, takes_codes }));
+    }
     app.account.check_password_change()?;
     if !app.account.opens_resets(medium) {
         return Err(Error::MediumNotSupported);
     }
-    let named = asked.session.as_deref();
     let session = named.and_then(|text| app.account.read_session(text));
-    Ok(session.ok_or_else(|| {
+    let opened = session.map(|session| Opened {
+        page: PageOf::reset(&session),
+        takes_codes: app.account.takes_codes(&session, source),
+    });
+    Ok(opened.ok_or_else(|| {
         let gone = Fallback {
             medium,
+            purpose: None,
             view: View::Gone,
             error: None,
         };
@@ -204,11 +228,11 @@ fn session(app: &App, medium: Medium, asked: &Asked) -> Result<Result<UiaSession
 async fn page(
     app: &App,
     medium: Medium,
-    (session, source): (&UiaSession, Source),
+    opened: &Opened,
     again: bool,
     error: Option<&Error>,
 ) -> Result<Response> {
-    let step = app.account.step(session, medium).await?;
+    let step = app.account.step(&opened.page, medium).await?;
     let view = match step {
         Step::Done => View::Done,
         Step::Address => View::Address,
@@ -218,8 +242,8 @@ async fn page(
             View::Message(Message {
                 to: readable(&to),
                 has_link: has_link(app, medium),
-                has_code: contents.has_code() && app.account.takes_codes(session, source),
-                session: session.as_str(),
+                has_code: contents.has_code() && opened.takes_codes,
+                session: encoded(&opened.page),
             })
         }
     };
@@ -227,6 +251,7 @@ async fn page(
     let error = error.filter(|_| !matches!(view, View::Done));
     let about = Fallback {
         medium,
+        purpose: Some(opened.page.purpose),
         view,
         error,
     };
@@ -241,7 +266,17 @@ fn readable(to: &Threepid) -> String {
 }
 
 /// The page itself, whatever stands before its path.
-fn here(session: &UiaSession) -> HeaderValue {
-    HeaderValue::try_from(format!("web?session={}", session.as_str()))
-        .expect("a session is URL-safe characters")
+fn here(page: &PageOf) -> HeaderValue {
+    HeaderValue::try_from(format!("web?session={}", encoded(page)))
+        .expect("what is percent-encoded is visible ASCII")
+}
+
+/// The session as it stands in a query. That of a registration is the homeserver's, who may have put anything in it.
+fn encoded(page: &PageOf) -> String {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(&page.session, PLAIN).to_string()
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::uia::{self, CREDENTIALS, shows_credentials};
 use crate::{
     account::{
+        fallback::PageOf,
         password::{Reset, Stage, Wanted},
         uia::UiaSession,
     },
@@ -101,7 +102,9 @@ async fn stage(
         for medium in Medium::ALL {
             let is_meant = named.is_none_or(|named| named == medium);
             let kept = if is_meant {
-                app.account.kept_stage(session, medium).await?
+                app.account
+                    .kept_stage(&PageOf::reset(session), medium)
+                    .await?
             } else {
                 None
             };

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{STYLE, policy, shown, whole_seconds};
 use crate::{
     error::{Dialect, Error},
+    session::Purpose,
     threepid::Medium,
 };
 
@@ -27,11 +28,11 @@ if (window.onAuthDone) {
 
 /// What a page of the stage shows.
 #[derive(Debug)]
-pub(crate) enum View<'a> {
+pub(crate) enum View {
     /// Which address it is about to be.
     Address,
     /// A message is on its way.
-    Message(Message<'a>),
+    Message(Message),
     /// The stage is done.
     Done,
     /// There is no session to do it for.
@@ -40,20 +41,22 @@ pub(crate) enum View<'a> {
 
 /// A message that is on its way.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub(crate) struct Message {
     /// To whom, as people write it.
     pub(crate) to: String,
     pub(crate) has_link: bool,
     pub(crate) has_code: bool,
-    /// The session's name, for a link that asks for another message.
-    pub(crate) session: &'a str,
+    /// The session's name as it stands in a query, for a link that asks for another message.
+    pub(crate) session: String,
 }
 
 /// A page of the stage.
 #[derive(Debug)]
 pub(crate) struct Fallback<'a> {
     pub(crate) medium: Medium,
-    pub(crate) view: View<'a>,
+    /// What it is for, if that is known.
+    pub(crate) purpose: Option<Purpose>,
+    pub(crate) view: View,
     /// What went wrong with the last form.
     pub(crate) error: Option<&'a Error>,
 }
@@ -63,7 +66,8 @@ pub(crate) struct Fallback<'a> {
 struct FallbackPage<'a> {
     app_name: &'a str,
     medium: Medium,
-    view: &'a View<'a>,
+    signs_up: bool,
+    view: &'a View,
     problem: String,
 }
 
@@ -77,6 +81,7 @@ pub(crate) fn fallback(app_name: &str, about: &Fallback<'_>) -> Response {
     let page = FallbackPage {
         app_name,
         medium: about.medium,
+        signs_up: about.purpose == Some(Purpose::Register),
         view: &about.view,
         problem: about.error.map(problem).unwrap_or_default(),
     };
@@ -119,7 +124,7 @@ mod tests {
     use super::super::tests::{APP, between, header, html, snapshot};
     use super::*;
 
-    fn message(medium: Medium) -> View<'static> {
+    fn message(medium: Medium) -> View {
         View::Message(Message {
             to: match medium {
                 Medium::Email => "alice@example.com".to_owned(),
@@ -127,13 +132,14 @@ mod tests {
             },
             has_link: medium == Medium::Email,
             has_code: true,
-            session: "AAAA",
+            session: "AAAA".to_owned(),
         })
     }
 
-    fn page(medium: Medium, view: View<'_>, error: Option<&Error>) -> Response {
+    fn page(medium: Medium, view: View, error: Option<&Error>) -> Response {
         let about = Fallback {
             medium,
+            purpose: Some(Purpose::Password),
             view,
             error,
         };
@@ -161,6 +167,19 @@ mod tests {
         ] {
             let page = page(Medium::Email, message(Medium::Email), Some(&error));
             pages.push((format!("fallback_email_{name}"), page));
+        }
+        for (name, view) in [
+            ("address", View::Address),
+            ("message", message(Medium::Email)),
+            ("done", View::Done),
+        ] {
+            let about = Fallback {
+                medium: Medium::Email,
+                purpose: Some(Purpose::Register),
+                view,
+                error: None,
+            };
+            pages.push((format!("fallback_register_{name}"), fallback(APP, &about)));
         }
         pages
     }
@@ -205,11 +224,12 @@ mod tests {
             to: hostile.to_owned(),
             has_link: true,
             has_code: true,
-            session: hostile,
+            session: hostile.to_owned(),
         });
         let error = Error::invalid(hostile);
         let about = Fallback {
             medium: Medium::Email,
+            purpose: Some(Purpose::Register),
             view,
             error: Some(&error),
         };

@@ -4,7 +4,13 @@ use std::{io::Write, path::Path, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Failure, assemble, beside, greeting, load, runtime, table};
+mod call;
+mod forms;
+mod homeserver;
+mod outside;
+mod registration;
+
+use super::{Failure, assemble, beside, load, runtime, table};
 use crate::{
     config::{Config, Loaded, SmsTransport},
     courier::{Courier, capture::Capture, email::Transport},
@@ -52,42 +58,60 @@ pub(super) fn run(file: Option<&Path>, json: bool, out: &mut dyn Write) -> Resul
     ))
 }
 
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Found {
+    findings: Vec<Finding>,
+    warnings: Vec<String>,
+}
+
+impl Found {
+    fn fine(&mut self, part: &'static str, detail: &str) {
+        self.findings.push(fine(part, detail));
+    }
+
+    fn failed(&mut self, part: &'static str, detail: String) {
+        self.findings.push(failed(part, detail));
+    }
+
+    /// What works, but should be known.
+    fn warn(&mut self, part: &str, detail: &str) {
+        self.warnings.push(format!("{part}: {detail}"));
+    }
+}
+
 fn look(file: Option<&Path>) -> Result<Report, Failure> {
-    let (mut findings, mut warnings) = (Vec::new(), Vec::new());
+    let mut found = Found::default();
+    let part = "configuration";
     match load(file) {
-        Err(Failure::Told(detail)) => findings.push(Finding {
-            part: "configuration",
-            ok: false,
-            detail,
-        }),
+        Err(Failure::Told(detail)) => found.failed(part, detail),
         Err(failure) => return Err(failure),
-        Ok(Loaded {
-            config,
-            warnings: found,
-        }) => {
-            let detail = file.map_or("built-in defaults".to_owned(), |file| {
-                file.display().to_string()
-            });
-            findings.push(Finding {
-                part: "configuration",
-                ok: true,
-                detail,
-            });
-            findings.push(storage(&config)?);
-            findings.extend(homeserver(&config)?);
-            findings.extend(mail(&config)?);
-            findings.extend(texts(&config)?);
-            findings.extend(identity_servers(&config));
-            findings.extend(delegate(&config));
-            warnings = found;
+        Ok(Loaded { config, warnings }) => {
+            found.warnings = warnings;
+            let file = file.map(|file| file.display().to_string());
+            found.fine(part, file.as_deref().unwrap_or("built-in defaults"));
+            look_at(&config, &mut found)?;
         }
     }
-    let ok = findings.iter().all(|finding| finding.ok);
+    let Found { findings, warnings } = found;
     Ok(Report {
-        ok,
+        ok: findings.iter().all(|finding| finding.ok),
         findings,
         warnings,
     })
+}
+
+fn look_at(config: &Config, found: &mut Found) -> Result<(), Failure> {
+    found.findings.push(storage(config)?);
+    let homeserver = homeserver::ask(config)?;
+    let answers = homeserver.iter().all(|finding| finding.ok);
+    found.findings.extend(homeserver);
+    runtime()?.block_on(registration::look(config, answers, found));
+    found.findings.extend(mail(config)?);
+    found.findings.extend(texts(config)?);
+    found.findings.extend(identity_servers(config));
+    found.findings.extend(homeserver::delegate(config));
+    Ok(())
 }
 
 /// Opens the database, and holds the key file against it.
@@ -122,39 +146,6 @@ fn storage(config: &Config) -> Result<Finding, Failure> {
         Err(failure) => return Err(failure),
     };
     Ok(Finding { part, ok, detail })
-}
-
-/// Asks the homeserver what it is asked for while people use it, step by step.
-fn homeserver(config: &Config) -> Result<Vec<Finding>, Failure> {
-    let part = "homeserver";
-    match assemble::homeserver(config) {
-        Ok(None) => Ok(vec![fine(part, &greeting::homeserver(config))]),
-        Ok(Some(homeserver)) => {
-            let (steps, end) = runtime()?.block_on(homeserver.greet());
-            Ok(walked(part, &steps, end.err()))
-        }
-        Err(detail) => Ok(walked(part, &[], Some(detail))),
-    }
-}
-
-/// Says which homeservers may call, without the secrets by which they do.
-fn delegate(config: &Config) -> Option<Finding> {
-    let delegate = &config.delegate;
-    if !delegate.is_on() {
-        return None;
-    }
-    let prefixes = match delegate.prefixes.0.len() {
-        1 => "1 prefix".to_owned(),
-        several => format!("{several} prefixes"),
-    };
-    let internal = config.server.internal_address().ok().flatten();
-    let public = config.server.listen.0.iter().filter(|_| delegate.public);
-    let addresses = internal.iter().chain(public).map(ToString::to_string);
-    let addresses = addresses.collect::<Vec<_>>().join(", ");
-    Some(fine(
-        "delegate",
-        &format!("{prefixes}, served at {addresses}"),
-    ))
 }
 
 /// Greets the relay, phase by phase.
@@ -201,11 +192,7 @@ fn greet(
 
 /// The steps that went well, and the one that did not.
 fn walked(part: &'static str, steps: &[String], failed: Option<String>) -> Vec<Finding> {
-    let failed = failed.map(|detail| Finding {
-        part,
-        ok: false,
-        detail,
-    });
+    let failed = failed.map(|detail| self::failed(part, detail));
     let steps = steps.iter().map(|step| fine(part, step));
     steps.chain(failed).collect()
 }
@@ -222,5 +209,13 @@ fn fine(part: &'static str, detail: &str) -> Finding {
         part,
         ok: true,
         detail: detail.to_owned(),
+    }
+}
+
+fn failed(part: &'static str, detail: String) -> Finding {
+    Finding {
+        part,
+        ok: false,
+        detail,
     }
 }
