@@ -209,6 +209,9 @@ impl RegistrationRules {
     /// Goes on with a registration that has begun.
     async fn go_on(self: &Arc<Self>, mut kept: Kept, wish: Wish) -> Result<Answered> {
         if kept.hear(&wish.params)? {
+            let validation = &self.account.validation;
+            let now = validation.clock.now();
+            validation.limiter.count_registration(wish.source, now)?;
             // In a session of its own where this could end the registration: that says as well whether it is taken.
             let session = (!kept.is_ending).then(|| kept.session.clone());
             let told = self
