@@ -189,7 +189,7 @@ impl State {
         let session = self.registration.sessions.get_mut(&id).expect("a session");
         let is_done = |stage: &&str| session.completed.iter().any(|done| done == stage);
         let mut flows = self.registration.flows.iter();
-        if !auth.is_null() && flows.any(|flow| flow.iter().all(|stage| is_done(stage))) {
+        if !auth.is_null() && flows.any(|flow| flow.iter().all(&is_done)) {
             return Ok((id, session.params.clone()));
         }
         if session.password.is_none() {
