@@ -80,7 +80,8 @@ impl Synapse {
             }
         }
         if let Some(password) = text(params, "password") {
-            self.check_password(password).await?;
+            let policy = self.client.password_policy().await?;
+            policy.check(&NewPassword::parse(password)?)?;
         }
         let fresh = || URL_SAFE_NO_PAD.encode(random::<18>());
         Ok(Registering::Stages(Stages {
@@ -99,7 +100,6 @@ impl Synapse {
         let params = account.params;
         let username = text(params, "username").ok_or(Error::MissingParam("username"))?;
         let password = text(params, "password").ok_or(Error::MissingParam("password"))?;
-        self.check_password(password).await?;
         let nonce = self.nonce().await?;
         let mut body = json!({
             "nonce": nonce, "username": username, "password": password, "admin": false,
@@ -204,12 +204,6 @@ impl Synapse {
         let is_ours = |device: &Value| device["device_id"].as_str() == Some(ours.as_str());
         let has_ours = devices.is_some_and(|devices| devices.iter().any(is_ours));
         Ok(has_ours.then_some(user_id))
-    }
-
-    /// By the policy that Synapse tells, and does not look at here.
-    async fn check_password(&self, password: &str) -> Result<()> {
-        let policy = self.client.password_policy().await?;
-        policy.check(&NewPassword::parse(password)?)
     }
 
     async fn nonce(&self) -> Result<String> {
