@@ -193,8 +193,7 @@ impl AccountRules {
             match claimed.map_err(unproved)? {
                 Claim::DoneBefore => Ok(()),
                 Claim::Yours(proof) => {
-                    let user_id = addition.requester.user_id;
-                    let give = this.give(&user_id, &proof, &op_id);
+                    let give = this.give(&addition, &proof, &op_id);
                     this.settle(&op_id, give).await
                 }
             }
@@ -202,13 +201,60 @@ impl AccountRules {
         .await
     }
 
-    /// What stands between claim and take, and the take.
-    async fn give(&self, user_id: &str, proof: &Proof, op_id: &str) -> Result<()> {
-        self.give_address(user_id, &proof.threepid, Some(proof.validated_at))
-            .await?;
+    /// What stands between claim and take, and the take. The homeserver copies the address before anybody owns it: it asks
+    /// us whether it is proved, and of an address that has an owner we say nothing.
+    async fn give(&self, addition: &Addition, proof: &Proof, op_id: &str) -> Result<()> {
+        let (requester, threepid) = (&addition.requester, &proof.threepid);
+        let is_copied = self.copy_address(addition, threepid).await;
+        let validated_at = Some(proof.validated_at);
+        let given = self.give_address(&requester.user_id, threepid, validated_at);
+        if let Err(error) = given.await {
+            // Only a copy of ours: that of the new owner must stay.
+            if is_copied && error == Error::InUse {
+                self.forget_copy(requester, threepid, &addition.origin)
+                    .await;
+            }
+            return Err(error);
+        }
         // A claim that is gone was continued, and ended, by the same operation elsewhere.
         self.validation.take(op_id).await?;
         Ok(())
+    }
+
+    /// Whether the homeserver keeps a copy. That it could not is no matter of the user's: the directory is the truth.
+    async fn copy_address(&self, addition: &Addition, threepid: &Threepid) -> bool {
+        let Addition {
+            requester,
+            sid,
+            client_secret,
+            origin,
+            ..
+        } = addition;
+        let copied = self
+            .accounts
+            .copy_address(requester, sid, client_secret, origin);
+        copied.await.unwrap_or_else(|error| {
+            tracing::warn!(
+                user_id = requester.user_id,
+                address = threepid.masked(),
+                why = why(&error),
+                "the homeserver keeps no copy of an address"
+            );
+            false
+        })
+    }
+
+    /// Takes the homeserver's copy away. It looks for no owner itself, so this is for addresses that were the requester's.
+    async fn forget_copy(&self, requester: &Requester, threepid: &Threepid, origin: &Origin) {
+        let forgotten = self.accounts.forget_copy(requester, threepid, origin);
+        if let Err(error) = forgotten.await {
+            tracing::warn!(
+                user_id = requester.user_id,
+                address = threepid.masked(),
+                why = why(&error),
+                "the homeserver still keeps its copy of an address that was taken from the account"
+            );
+        }
     }
 
     /// Gives an address to an account.
@@ -246,21 +292,27 @@ impl AccountRules {
             let named = this.named(&removal).await?;
             if removal.id_server.is_some() {
                 let unbound = this.unbind_named(&removal, &named).await?;
-                this.take_away(&removal.requester.user_id, &named).await?;
+                this.take_away(&removal, &named).await?;
                 return Ok(unbound);
             }
-            this.take_away(&removal.requester.user_id, &named).await?;
+            this.take_away(&removal, &named).await?;
             this.unbind_remembered(&removal, &named).await
         })
         .await
     }
 
-    async fn take_away(&self, user_id: &str, named: &Named) -> Result<()> {
-        if let Some(listed) = &named.listed {
-            let directory = &self.validation.directory;
-            let is_gone = directory.unbind(user_id, &named.threepid).await?;
-            if !is_gone && *listed != named.threepid {
-                directory.unbind(user_id, listed).await?;
+    async fn take_away(&self, removal: &Removal, named: &Named) -> Result<()> {
+        let Some(listed) = &named.listed else {
+            return Ok(());
+        };
+        let Removal {
+            requester, origin, ..
+        } = removal;
+        let directory = &self.validation.directory;
+        for threepid in [&named.threepid, listed] {
+            if directory.unbind(&requester.user_id, threepid).await? {
+                self.forget_copy(requester, threepid, origin).await;
+                break;
             }
         }
         Ok(())
@@ -310,6 +362,13 @@ pub(super) struct Named {
     pub(super) threepid: Threepid,
     /// As the list of the account that asks has it; `None` if it is not theirs.
     pub(super) listed: Option<Threepid>,
+}
+
+/// What the log is to know of a failure.
+fn why(error: &Error) -> String {
+    error
+        .cause()
+        .map_or_else(|| error.to_string(), str::to_owned)
 }
 
 /// Why a session proves nothing for a request. Clients would take a 401 for the word that a password is asked for.

@@ -11,15 +11,17 @@ use crate::{
     error::Result,
     id_server::{IdServer, Unbound},
     password::{NewPassword, PasswordPolicy},
-    secret::AccessToken,
+    secret::{AccessToken, ClientSecret, Sid},
     store::{Bound, Contact},
     threepid::Threepid,
 };
 
 mod api;
+pub mod dendrite;
 pub mod local;
 pub mod none;
 pub mod registration;
+pub mod split;
 pub mod synapse;
 pub mod webhook;
 
@@ -184,6 +186,29 @@ pub trait Accounts: fmt::Debug + Send + Sync {
         id_server: &IdServer,
         origin: &Origin,
     ) -> Result<Option<Unbound>>;
+
+    /// Lets the homeserver keep a copy of an address that the requester is about to get, where the [`Directory`] is not
+    /// the homeserver's own. Nobody owns it yet, and the pair still proves it to a homeserver that asks us. `false` if no
+    /// copy is kept, which is the default.
+    async fn copy_address(
+        &self,
+        _requester: &Requester,
+        _sid: &Sid,
+        _client_secret: &ClientSecret,
+        _origin: &Origin,
+    ) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes the copy of an address of the requester's away again; by default there is none.
+    async fn forget_copy(
+        &self,
+        _requester: &Requester,
+        _threepid: &Threepid,
+        _origin: &Origin,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Passes a request of the homeserver's own on.
     async fn pass_on(&self, request: PassedOn, origin: &Origin) -> Result<PassedBack>;

@@ -223,10 +223,18 @@ async fn a_homeserver_that_is_open_to_whoever_reaches_it_is_warned_of() {
 async fn a_closed_homeserver_is_closed_to_us_too() {
     let closed = || error(403, "M_FORBIDDEN");
     let hint = "set enable_registration: true and registration_requires_token: true";
-    for keys in [String::new(), with_token("registration = 'token'")] {
-        let told = beside(closed(), &keys).await;
+    for keys in [
+        "registration = 'overlay'",
+        &with_token("registration = 'token'"),
+    ] {
+        let told = beside(closed(), keys).await;
         assert!(told.failure().contains(hint), "{told:?}");
     }
+    let unset = beside(closed(), "[server]\npublic_url = 'http://127.0.0.1:9'").await;
+    assert!(
+        unset.is_all_well() && unset.fine[0].contains(hint),
+        "{unset:?}"
+    );
 
     let told = beside(
         closed(),

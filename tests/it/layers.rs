@@ -49,7 +49,7 @@ fn group(path: &str) -> &'static str {
         ) => "words",
         ("courier", "capture") => "capture",
         ("store", "sqlite")
-        | ("homeserver", "api" | "local" | "none" | "synapse" | "webhook")
+        | ("homeserver", "api" | "dendrite" | "local" | "none" | "split" | "synapse" | "webhook")
         | ("courier", "smtp" | "sendmail" | "file" | "mime" | "email" | "sms" | "tls") => {
             "adapters"
         }

@@ -317,7 +317,6 @@ fn nonsense() -> Vec<(u16, &'static str)> {
         (401, leaked(long)),
         (401, "{}"),
         (401, "<h1>Unauthorized</h1>"),
-        (401, r#"{"errcode":"M_UNKNOWN_TOKEN","error":"?"}"#),
         (401, r#"{"session":"s","flows":"none"}"#),
         (401, r#"{"session":"s","flows":[{"stages":[1]}]}"#),
         (401, r#"{"session":"s","flows":[{}]}"#),

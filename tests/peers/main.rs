@@ -23,3 +23,4 @@ mod relay;
 mod support;
 mod sydent;
 mod synapse;
+mod webhook;

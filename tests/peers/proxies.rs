@@ -1,36 +1,63 @@
-//! nginx and Caddy with the configurations that `deploy/` offers: what comes through, what does not, and what is logged.
+//! nginx, Caddy and `HAProxy` with the configurations that `deploy/` offers: what comes through, what does not, and what
+//! is logged.
 
 use serde_json::json;
 
-use self::proxied::{HOST, Site};
+use self::proxied::{Answer, HOST, Recipe, Site};
 
 #[path = "support/proxied.rs"]
 mod proxied;
+#[path = "proxies_register.rs"]
+mod register;
 
 const ADD: &str = "/_matrix/client/v3/account/3pid/email/requestToken";
 const SUBMIT: &str = "/_threepid/email/submitToken";
+const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
 const A: &str = "127.0.0.2";
 const B: &str = "127.0.0.3";
 const PREFIXES: [&str; 4] = ["v3", "r0", "unstable", "api/v1"];
 
-/// What a sidecar has to itself below each prefix.
-const ACCOUNTS: [&str; 14] = [
+/// What is threepid's below each prefix with every recipe.
+const ADDING: [&str; 1] = ["account/3pid/email/requestToken"];
+
+/// What is threepid's too where people sign up through it.
+const SIGNING_UP: [&str; 10] = [
     "register/email/requestToken",
     "register/msisdn/requestToken",
     "account/password/email/requestToken",
     "account/password/msisdn/requestToken",
-    "account/3pid/email/requestToken",
     "account/3pid/msisdn/requestToken",
     "account/password",
+    "auth/m.login.email.identity/fallback/web",
+    "auth/m.login.msisdn/fallback/web",
+    "register",
+    "register/available",
+];
+
+/// What is threepid's too where it has the addresses of accounts.
+const ADDRESSES: [&str; 6] = [
     "account/3pid",
     "account/3pid/add",
     "account/3pid/delete",
     "account/3pid/bind",
     "account/3pid/unbind",
-    "auth/m.login.email.identity/fallback/web",
-    "auth/m.login.msisdn/fallback/web",
+    "capabilities",
 ];
 const SUBMIT_OF_SYNAPSE: &str = "/_matrix/client/unstable/add_threepid/msisdn/submit_token";
+const VERSIONS: &str = "/_matrix/client/versions";
+
+/// Every path of clients that some recipe gives to threepid, and whether this one does.
+fn shared_paths(recipe: Recipe) -> impl Iterator<Item = (String, bool)> {
+    let adding = ADDING.map(|path| (path, true));
+    let signing_up = SIGNING_UP.map(|path| (path, recipe != Recipe::Delegate));
+    let addresses = ADDRESSES.map(|path| (path, recipe == Recipe::Sidecar));
+    let below = adding.into_iter().chain(signing_up).chain(addresses);
+    let prefixed = below.flat_map(|(path, is_ours)| {
+        PREFIXES.map(|prefix| (format!("/_matrix/client/{prefix}/{path}"), is_ours))
+    });
+    let alone = [SUBMIT_OF_SYNAPSE, VERSIONS];
+    prefixed.chain(alone.map(|path| (path.to_owned(), recipe == Recipe::Sidecar)))
+}
 
 #[test]
 fn tokens_are_asked_for_under_every_prefix() {
@@ -42,7 +69,7 @@ fn tokens_are_asked_for_under_every_prefix() {
 
             let answer = site.request_token(&from, &path, &email);
 
-            assert_eq!(answer.status, 200, "{:?} {path}: {answer:?}", site.proxy);
+            assert_eq!(answer.status, 200, "{} {path}: {answer:?}", site.name);
             let submit_url = format!("https://{HOST}{SUBMIT}");
             assert_eq!(answer.json()["submit_url"], submit_url, "{path}");
         }
@@ -50,41 +77,31 @@ fn tokens_are_asked_for_under_every_prefix() {
 }
 
 #[test]
-fn beside_a_homeserver_all_addresses_and_passwords_are_threepid_s() {
-    for site in Site::sidecars() {
-        let prefixed = PREFIXES
-            .iter()
-            .flat_map(|prefix| ACCOUNTS.map(|path| format!("/_matrix/client/{prefix}/{path}")));
-        for path in prefixed.chain([SUBMIT_OF_SYNAPSE.to_owned()]) {
+fn each_recipe_gives_threepid_what_is_its_and_the_homeserver_the_rest() {
+    for site in Site::all() {
+        for (path, is_ours) in shared_paths(site.recipe) {
             let answer = site.ask(A, &format!("{path}?session=x"), &["--data", "{}"]);
-            let preflight = site.ask(A, &path, &["--request", "OPTIONS"]);
 
-            let told = format!("{:?} {path}: {answer:?} {preflight:?}", site.proxy);
-            assert!(answer.is_threepid_s(), "{told}");
-            assert_ne!(answer.json()["errcode"], "M_UNRECOGNIZED", "{told}");
-            assert!(!preflight.body.contains("homeserver"), "{told}");
+            let told = format!("{} {path}: {answer:?}", site.name);
+            assert_eq!(answer.is_threepid_s(), is_ours, "{told}");
+            let is_homeserver_s = answer.body.starts_with("homeserver:");
+            assert_eq!(is_homeserver_s, !is_ours, "{told}");
         }
     }
 }
 
 #[test]
-fn as_a_delegate_threepid_has_what_synapse_lacks_and_no_more() {
-    let site = Site::delegate();
-    for prefix in PREFIXES {
-        for path in ACCOUNTS {
-            let path = format!("/_matrix/client/{prefix}/{path}");
-
-            let answer = site.ask(A, &path, &["--data", "{}"]);
+fn browsers_ask_for_leave_where_they_will_ask_then() {
+    for site in Site::all() {
+        let of_v3 = |(path, _): &(String, bool)| path.contains("/v3/");
+        for (path, is_ours) in shared_paths(site.recipe).filter(of_v3) {
             let preflight = site.ask(A, &path, &["--request", "OPTIONS"]);
 
-            let is_ours = path.ends_with("account/3pid/email/requestToken");
-            assert_eq!(answer.is_threepid_s(), is_ours, "{path}: {answer:?}");
+            let told = format!("{} {path}: {preflight:?}", site.name);
             let is_homeserver_s = preflight.body.starts_with("homeserver:");
-            assert_eq!(is_homeserver_s, !is_ours, "{path}: {preflight:?}");
+            assert_eq!(is_homeserver_s, !is_ours, "{told}");
         }
     }
-    let submitted = site.ask(A, SUBMIT_OF_SYNAPSE, &["--data", "{}"]);
-    assert!(submitted.body.starts_with("homeserver:"), "{submitted:?}");
 }
 
 #[test]
@@ -150,28 +167,28 @@ fn nothing_else_of_threepid_is_reached() {
         ] {
             let answer = site.ask(A, path, &[]);
 
-            let told = format!("{:?} {path}: {answer:?}", site.proxy);
+            let told = format!("{} {path}: {answer:?}", site.name);
             assert!([400, 404].contains(&answer.status), "{told}");
-            assert!(!answer.body.contains("errcode"), "{told}");
+            assert!(!answer.is_threepid_s(), "{told}");
         }
     }
+}
+
+fn signs_up(path: &str) -> bool {
+    path.ends_with("/register") || path.ends_with("/register/available")
 }
 
 #[test]
 fn a_path_with_a_line_break_behind_it_is_not_threepid_s() {
     for site in Site::all() {
-        for path in ACCOUNTS {
-            let path = format!("/_matrix/client/v3/{path}%0a");
+        let of_v3 = |(path, _): &(String, bool)| path.contains("/v3/") && !signs_up(path);
+        for (path, _) in shared_paths(site.recipe).filter(of_v3) {
+            let path = format!("{path}%0a");
 
             let answer = site.ask(A, &path, &[]);
 
             let told = format!("homeserver: {path}");
-            assert_eq!(
-                (answer.status, answer.body),
-                (200, told),
-                "{:?}",
-                site.proxy
-            );
+            assert_eq!((answer.status, answer.body), (200, told), "{}", site.name);
         }
     }
 }
@@ -198,7 +215,7 @@ fn what_administrators_and_homeservers_use_is_not_reached() {
         ] {
             let answer = site.ask(A, path, &[]);
 
-            let told = format!("{:?} {path}: {answer:?}", site.proxy);
+            let told = format!("{} {path}: {answer:?}", site.name);
             assert!([400, 404].contains(&answer.status), "{told}");
         }
     }
@@ -221,7 +238,7 @@ fn a_link_that_is_written_otherwise_opens_nothing() {
         ] {
             let answer = site.ask(A, &path, &["--data", ""]);
 
-            assert!(answer.status >= 400, "{:?} {path}: {answer:?}", site.proxy);
+            assert!(answer.status >= 400, "{} {path}: {answer:?}", site.name);
         }
         assert!(site.ask(A, &link, &[]).body.contains("<button"), "pending");
     }
@@ -231,9 +248,13 @@ fn a_link_that_is_written_otherwise_opens_nothing() {
 fn the_rest_of_matrix_reaches_the_homeserver_as_it_was_sent() {
     for site in Site::all() {
         for path in [
-            "/_matrix/client/versions",
-            "/_matrix/client/v3/register",
             "/_matrix/client/v3/register/msisdn/requestTokens",
+            "/_matrix/client/v3/registers",
+            "/_matrix/client/v1/register/m.login.registration_token/validity?token=x",
+            "/_matrix/client/v3/login/sso/redirect?redirectUrl=https://example.org/%61/../register",
+            "/_matrix/client/v3/directory/room/%23register:example.org",
+            "/_matrix/client/v1/media/download/example.org/x/register%20form.pdf",
+            "/_matrix/client/v3/rooms/!a:example.org/state/x/100%25%20%F0%9F%98%80",
             "/_matrix/client/v3/account/whoami?access_token=x",
             "/_matrix/client/v3/account/3pid/",
             "/_matrix/client/v3/account/3pids",
@@ -248,8 +269,25 @@ fn the_rest_of_matrix_reaches_the_homeserver_as_it_was_sent() {
             let answer = site.ask(A, path, &[]);
 
             let told = format!("homeserver: {path}");
-            assert_eq!((answer.status, answer.body), (200, told));
+            assert_eq!((answer.status, answer.body), (200, told), "{}", site.name);
         }
+    }
+}
+
+#[test]
+fn nobody_changes_the_protocol_to_leave_the_proxy_behind() {
+    for site in Site::all() {
+        let h2c = [
+            "--header",
+            "Connection: Upgrade",
+            "--header",
+            "Upgrade: h2c",
+        ];
+
+        site.ask(A, WHOAMI, &[&h2c[..], &["--http1.1"]].concat());
+
+        let asked = site.asked_of_homeserver();
+        assert_eq!(asked, [format!("GET {WHOAMI}")], "{}", site.name);
     }
 }
 
@@ -277,21 +315,33 @@ fn a_limit_holds_for_the_client_and_not_for_all_behind_the_proxy() {
             ask(B, &[]),
         ];
 
-        assert_eq!(statuses, [200, 200, 429, 429, 429, 200], "{:?}", site.proxy);
+        assert_eq!(statuses, [200, 200, 429, 429, 429, 200], "{}", site.name);
     }
 }
 
 #[test]
 fn a_body_that_is_too_large_is_refused_in_the_client_s_words() {
     for site in Site::all() {
-        let body = "x".repeat(65_537);
-        for path in [ADD, SUBMIT] {
-            let answer = site.ask(A, path, &["--data", &body]);
+        let chunked = ["--header", "Transfer-Encoding: chunked", "--http1.1"];
+        let small = "x".repeat(65_537);
+        let large = "x".repeat(100_000);
+        for (path, body, how) in [
+            (ADD, &small, &[][..]),
+            (SUBMIT, &large, &[]),
+            (SUBMIT, &small, &["--http1.1"]),
+            (ADD, &small, &chunked),
+        ] {
+            let answer = site.ask(A, path, &[&["--data", body], how].concat());
 
-            assert_eq!(answer.status, 413, "{:?} {path}: {answer:?}", site.proxy);
+            assert_eq!(answer.status, 413, "{} {path}: {answer:?}", site.name);
             assert_eq!(answer.json()["errcode"], "M_TOO_LARGE");
         }
     }
+}
+
+/// Whether the proxy says that threepid is not there.
+fn is_lost(answer: &Answer) -> bool {
+    [502, 503].contains(&answer.status)
 }
 
 #[test]
@@ -305,7 +355,7 @@ fn no_log_holds_a_secret_not_even_when_threepid_is_down() {
             for path in [link.clone(), format!("/{link}"), submit.clone()] {
                 site.ask(A, &path, &["--header", &referer]);
             }
-            site.ask(A, "/_matrix/client/versions", &["--header", &referer]);
+            site.ask(A, WHOAMI, &["--header", &referer]);
             let large = "x".repeat(65_537);
             site.ask(A, &link, &["--data", &large]);
         };
@@ -313,14 +363,15 @@ fn no_log_holds_a_secret_not_even_when_threepid_is_down() {
         ask_all(&site);
         site.lose_threepid();
         ask_all(&site);
-        assert_eq!(site.ask(A, &link, &[]).status, 502, "{:?}", site.proxy);
+        let lost = site.ask(A, &link, &[]);
+        assert!(is_lost(&lost), "{} {lost:?}", site.name);
 
         let logs = site.logs();
         assert!(logs.contains("/_threepid/..."), "{logs}");
-        assert!(logs.contains("/_matrix/client/versions"), "{logs}");
+        assert!(logs.contains(WHOAMI), "{logs}");
         let secret = link.rsplit('/').next().unwrap();
         for word in [secret, &code, "monkeys"] {
-            assert!(!logs.contains(word), "{word} in {:?}: {logs}", site.proxy);
+            assert!(!logs.contains(word), "{word} in {}: {logs}", site.name);
         }
     }
 }
@@ -328,31 +379,30 @@ fn no_log_holds_a_secret_not_even_when_threepid_is_down() {
 #[test]
 fn no_log_holds_what_is_asked_behind_a_path() {
     for mut site in Site::all() {
-        let prefixed = PREFIXES
-            .iter()
-            .flat_map(|prefix| ACCOUNTS.map(|path| format!("/_matrix/client/{prefix}/{path}")));
+        let shared = shared_paths(site.recipe).map(|(path, _)| path);
+        let shared = shared.filter(|path| !path.contains("/r0/") && !path.contains("/api/v1/"));
         let otherwise = [
             SUBMIT,
-            SUBMIT_OF_SYNAPSE,
+            WHOAMI,
+            "/_matrix/client/v3/%72egister",
             "/_matrix/client/v3/auth/m%2elogin.email.identity/fallback/web",
-            "/_matrix/client/v3/account/whoami",
             "/_%74hreepid/link/monkeys",
             "/elsewhere",
         ];
-        for path in prefixed.chain(otherwise.map(str::to_owned)) {
+        for path in shared.chain(otherwise.map(str::to_owned)) {
             site.ask(A, &format!("{path}?a=%3F&b=/?session=monkeys"), &[]);
         }
-        site.ask(A, "/_matrix/client/versions", &[]);
+        site.ask(A, WHOAMI, &[]);
         site.lose_threepid();
         for path in [ADD, SUBMIT] {
             let answer = site.ask(A, &format!("{path}?session=monkeys"), &[]);
-            assert_eq!(answer.status, 502, "{:?} {path}: {answer:?}", site.proxy);
+            assert!(is_lost(&answer), "{} {path}: {answer:?}", site.name);
         }
 
         let logs = site.logs();
-        assert!(logs.contains("/_matrix/client/versions"), "{logs}");
+        assert!(logs.contains(WHOAMI), "{logs}");
         assert!(logs.contains("/fallback/web"), "{logs}");
-        assert!(!logs.contains("monkeys"), "{:?}: {logs}", site.proxy);
+        assert!(!logs.contains("monkeys"), "{}: {logs}", site.name);
     }
 }
 
@@ -368,6 +418,6 @@ fn no_log_holds_where_a_browser_goes_next() {
 
         assert!(done.body.contains(next_link), "{done:?}");
         let logs = site.logs();
-        assert!(!logs.contains("monkeys"), "{:?}: {logs}", site.proxy);
+        assert!(!logs.contains("monkeys"), "{}: {logs}", site.name);
     }
 }

@@ -44,7 +44,7 @@ impl RegistrationRules {
         origin: &Origin,
     ) -> Result<Answered> {
         // Put down first: whatever becomes of this call, it counts as made.
-        kept.is_ending = true;
+        kept.tried = true;
         self.keep(&kept).await?;
         let Claimed::Yes(proved) = self.claim(&kept, media).await? else {
             kept.proofs.clear();

@@ -42,9 +42,9 @@ pub(super) struct Kept {
     pub(super) stage_params: Map<String, Value>,
     /// The sessions that prove addresses, one of a medium.
     pub(super) proofs: Vec<KeptProof>,
-    /// Whether its end was tried: in its session the homeserver may lack nothing any more but, say, another name. All that
-    /// is told it there may then make the account, and is told it with the proofs claimed, or not at all.
-    pub(super) is_ending: bool,
+    /// Whether the homeserver was asked to end it: there, nothing may be left to do but, say, another name, and any further
+    /// request may make the account. It is made with the proofs claimed, or not at all.
+    pub(super) tried: bool,
     /// Tells where it was begun from elsewhere: a MAC.
     pub(super) network: Vec<u8>,
     /// Until when it may be finished, or repeated.

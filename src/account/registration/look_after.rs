@@ -22,8 +22,10 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 /// The pause after the first try, which doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// How long it is tried.
+/// How long it is tried to bind an address.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24 * 7);
+/// How long a homeserver is asked what it made. Until then nobody else can use the address.
+const GIVE_UP_ASKING_AFTER: Duration = Duration::from_hours(24);
 
 impl RegistrationRules {
     /// Makes all due that another process has left behind.
@@ -80,7 +82,11 @@ impl RegistrationRules {
         for registration in due {
             let id = registration.id;
             let (tries, begun_at) = (registration.tries, registration.begun_at);
-            let is_old = now >= begun_at + GIVE_UP_AFTER;
+            let patience = match registration.user_id {
+                Some(_) => GIVE_UP_AFTER,
+                None => GIVE_UP_ASKING_AFTER,
+            };
+            let is_old = now >= begun_at + patience;
             match self.look_after_one(&registration).await {
                 Ok(true) => {}
                 Ok(false) | Err(_) if is_old => self.give_up(&registration).await?,
@@ -141,11 +147,15 @@ impl RegistrationRules {
             validation.store.abandon_registration(due.id).await?;
             return Ok(None);
         };
-        let kept = kept.unwrap_or(Kept {
+        let mut kept = kept.unwrap_or(Kept {
             session,
             params,
             ..Kept::default()
         });
+        // We asked for no login, and that may be the last that the homeserver remembers.
+        kept.params
+            .entry("inhibit_login")
+            .or_insert(Value::Bool(false));
         let row = self.row_of(&self.tombstone(&kept))?;
         let now = validation.clock.now();
         let due_at = now + LEASE;

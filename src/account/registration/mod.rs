@@ -213,7 +213,7 @@ impl RegistrationRules {
             let now = validation.clock.now();
             validation.limiter.count_registration(wish.source, now)?;
             // In a session of its own where this could end the registration: that says as well whether it is taken.
-            let session = (!kept.is_ending).then(|| kept.session.clone());
+            let session = (!kept.tried).then(|| kept.session.clone());
             let told = self
                 .registrar
                 .start(session.as_deref(), &kept.params, &wish.origin)
@@ -239,8 +239,8 @@ impl RegistrationRules {
         match started {
             Registering::Stages(stages) => {
                 let mut fresh = kept;
+                fresh.tried = false;
                 fresh.learn(stages);
-                fresh.is_ending = false;
                 self.keep(&fresh).await?;
                 let why =
                     "The homeserver has forgotten this registration. Go on in this new session.";

@@ -97,7 +97,7 @@ impl RegistrationRules {
         }
         let mut auth = auth;
         auth.insert("session".to_owned(), json!(kept.session));
-        if name == DUMMY || kept.is_ending || ends_there(&kept.flows, &kept.completed, name) {
+        if name == DUMMY || kept.tried || ends_there(&kept.flows, &kept.completed, name) {
             let ended = ending(&kept, flows, name);
             let last = (name != DUMMY).then_some(&auth);
             if let Some(flow) = ended {
@@ -149,7 +149,7 @@ fn ending(kept: &Kept, flows: Vec<Flow>, name: &str) -> Option<Flow> {
         is_meant && flow.media.iter().all(is_proved)
     };
     // Once the end was tried, the homeserver knows best what else is left.
-    let is_done = |flow: &Flow| flow.is_done(&done) || kept.is_ending && has_ours(flow);
+    let is_done = |flow: &Flow| flow.is_done(&done) || kept.tried && has_ours(flow);
     flows
         .into_iter()
         .filter(|flow| is_done(flow) && (name != DUMMY || flow.ends_here))

@@ -36,29 +36,45 @@ pub(super) async fn look(config: &Config, answers: bool, found: &mut Found) {
     if let Some(url) = homeserver.url()
         && answers
         && homeserver.kind != HomeserverKind::Webhook
+        && inside(config, url, found).await == Door::Closed
     {
-        inside(config, url, found).await;
+        return;
     }
     outside::look(config, found).await;
 }
 
+/// Whether anybody at all can sign up at the homeserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    Closed,
+}
+
 /// Asks the homeserver itself, past the reverse proxy, how people sign up.
-async fn inside(config: &Config, url: &Url, found: &mut Found) {
+async fn inside(config: &Config, url: &Url, found: &mut Found) -> Door {
     let homeserver = &config.homeserver;
     let caller = Caller::new(url, &homeserver.ca_files.0, homeserver.timeout.0);
     let caller = match caller {
         Ok(caller) => caller,
-        Err(why) => return found.failed(PART, why),
+        Err(why) => {
+            found.failed(PART, why);
+            return Door::Open;
+        }
     };
-    match caller.post(PATHS[0]).await {
+    let said = caller.post(PATHS[0]).await.map(|reply| Said::of(&reply));
+    match &said {
         Err(why) => found.failed(PART, format!("POST {} at the homeserver: {why}", PATHS[0])),
-        Ok(reply) => judge(config, &Said::of(&reply), found),
+        Ok(said) => judge(config, said, found),
+    }
+    if said == Ok(Said::Closed) && homeserver.registration() != RegistrationWay::SharedSecret {
+        return Door::Closed;
     }
     if let Ok(Some(token)) = homeserver.registration_token() {
         let asked = format!("{VALIDITY}?token={}", token.reveal());
         let reply = caller.get(&asked).await;
         judge_token(config, reply, found);
     }
+    Door::Open
 }
 
 /// What the homeserver's answer means for how we are to make accounts there.
@@ -79,11 +95,16 @@ fn judge(config: &Config, said: &Said, found: &mut Found) {
             found.fine(PART, "the homeserver is closed to all but its shared secret");
         }
         Said::Closed => {
-            let open = words.open;
-            found.failed(
-                PART,
-                format!("the homeserver lets nobody sign up, and so not through threepid either; {open}"),
+            let told = format!(
+                "the homeserver lets nobody sign up, and so not through threepid either; if people are to, {}",
+                words.open
             );
+            // Nobody has said that they are.
+            if config.homeserver.registration.is_none() {
+                found.fine(PART, &told);
+            } else {
+                found.failed(PART, told);
+            }
         }
         Said::Ways(ways) => judge_ways(config, ways, found),
         Said::Made => found.failed(

@@ -15,6 +15,7 @@ use crate::{
 
 const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
 const DELETE_DEVICES: &str = "/_matrix/client/v3/delete_devices";
+const DEVICES: &str = "/_matrix/client/v3/devices";
 const UNBIND: &str = "/_matrix/client/v3/account/3pid/unbind";
 const PASSWORD_POLICY: &str = "/_matrix/client/v3/password_policy";
 
@@ -42,17 +43,40 @@ impl Client {
         auth: Option<&Value>,
         origin: &Origin,
     ) -> Result<Reauth> {
-        let mut body = json!({ "devices": [NO_DEVICE] });
-        if let Some(auth) = auth {
-            body["auth"] = auth.clone();
-        }
         // There is nothing that it could delete.
         let asked = Asked::reading(Method::POST, DELETE_DEVICES);
         let call = Call::new(asked, DELETE_DEVICES.to_owned())
             .bearer(&requester.access_token)
-            .json(&body)
             .origin(origin);
-        reauthenticated(self.send(call).await?)
+        let body = json!({ "devices": [NO_DEVICE] });
+        self.challenge(call, body, auth).await
+    }
+
+    /// The same by the path that names one device (Client-Server API, `DELETE /_matrix/client/v3/devices/{deviceId}`): there
+    /// are homeservers that ask for no password where it names many.
+    pub(in crate::homeserver) async fn reauth_by_device(
+        &self,
+        requester: &Requester,
+        auth: Option<&Value>,
+        origin: &Origin,
+    ) -> Result<Reauth> {
+        let asked = Asked::reading(Method::DELETE, DEVICES);
+        let call = Call::new(asked, format!("{DEVICES}/{NO_DEVICE}"))
+            .bearer(&requester.access_token)
+            .origin(origin);
+        self.challenge(call, json!({}), auth).await
+    }
+
+    async fn challenge(
+        &self,
+        call: Call<'_>,
+        mut body: Value,
+        auth: Option<&Value>,
+    ) -> Result<Reauth> {
+        if let Some(auth) = auth {
+            body["auth"] = auth.clone();
+        }
+        reauthenticated(self.send(call.json(&body)).await?)
     }
 
     /// MSC2000, `GET /_matrix/client/v3/password_policy`, remembered for a while. Synapse's admin API does not enforce it.

@@ -12,7 +12,7 @@ pub(super) use self::{
     answer::{Answer, Asked},
     client::{Call, Client, LONGEST_USER_AGENT, is_base, segment},
     greeting::{made_up, made_up_name, sentence},
-    registration::{Overlay, registered},
+    registration::{Overlay, is_in_use, name_query, registered},
 };
 
 /// Whether a text looks like a user id (Matrix appendices, "User Identifiers"): old ones have more letters than new ones

@@ -4,13 +4,14 @@
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Asked, Call, Client, is_user_id};
+use super::{Answer, Asked, Call, Client, is_user_id, segment};
 use crate::{
     error::{Error, Result},
     homeserver::{
         Origin, PassedBack,
         registration::{DUMMY, NewAccount, Registered, Registering, Stages},
     },
+    matrix_error::MatrixError,
     secret::AccessToken,
 };
 
@@ -73,7 +74,7 @@ impl Overlay<'_> {
         if let Some(token) = self.token {
             let auth =
                 json!({ "type": REGISTRATION_TOKEN, "session": session, "token": token.reveal() });
-            match self.last(account, auth, origin).await? {
+            match self.show(account, auth, origin).await? {
                 Registering::Stages(stages) if is_done(&stages, REGISTRATION_TOKEN) => {}
                 Registering::Stages(Stages { refusal, .. }) => {
                     let code = refusal.map_or("no errcode".to_owned(), |(errcode, _)| errcode);
@@ -89,10 +90,11 @@ impl Overlay<'_> {
             Some(last) => Value::Object(last.clone()),
             None => json!({ "type": DUMMY, "session": session }),
         };
-        self.hide(self.last(account, auth, origin).await?)
+        self.hide(self.show(account, auth, origin).await?)
     }
 
-    async fn last(
+    /// The same with all that the client wants and an `auth`, which may make the account. Nothing is hidden from the answer.
+    pub(in crate::homeserver) async fn show(
         &self,
         account: NewAccount<'_>,
         auth: Value,
@@ -109,31 +111,83 @@ impl Overlay<'_> {
         origin: &Origin,
     ) -> Result<Registering> {
         let auth = json!({ "session": account.session });
-        let mut params = without_password(account.params);
-        // What we asked for ourselves, in `made`, may be the last that the homeserver remembers.
-        params.entry("inhibit_login").or_insert(Value::Bool(false));
+        let params = without_password(account.params);
         let asked = Asked::changing(Method::POST, REGISTER);
         let answer = self.post(asked, &params, Some(auth), origin);
         self.hide(read(answer.await?)?)
     }
 
-    /// The same by ourselves, which opens no device.
+    /// What the session has made, where a homeserver that still knows the session tells so: either that account, or the
+    /// stages that are to do. Where it has forgotten the session, it has made nothing if the user name is free.
     pub(in crate::homeserver) async fn made(
         &self,
         account: NewAccount<'_>,
     ) -> Result<Option<String>> {
+        let mut answer = self.look(account).await?;
+        if is_in_use(&answer) {
+            // There are homeservers that look at the name first, which may be taken by the very account of the session.
+            answer = self.ask(account, &Map::new()).await?;
+        }
+        match answer {
+            Registering::Registered(Registered { user_id, .. }) => Ok(Some(user_id)),
+            Registering::Stages(_) => Ok(None),
+            Registering::Refused(_) | Registering::Lost => {
+                self.check_free(account).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same as [`Overlay::repeat`] by ourselves, which opens no device.
+    pub(in crate::homeserver) async fn look(&self, account: NewAccount<'_>) -> Result<Registering> {
         let mut params = without_password(account.params);
         params.insert("inhibit_login".to_owned(), Value::Bool(true));
+        self.ask(account, &params).await
+    }
+
+    async fn ask(
+        &self,
+        account: NewAccount<'_>,
+        params: &Map<String, Value>,
+    ) -> Result<Registering> {
         let auth = json!({ "session": account.session });
         let asked = Asked::changing(Method::POST, REGISTER);
-        let call = call(asked, &params, Some(auth));
+        let call = call(asked, params, Some(auth));
         match read(self.client.send(call).await?)? {
-            Registering::Registered(Registered { user_id, .. }) => Ok(Some(user_id)),
             Registering::Refused(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
                 let cause = "the homeserver answers no more registrations for now (429)";
                 Err(Error::HomeserverFailed(cause.to_owned()))
             }
-            _ => Ok(None),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Checks that no account has the name that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::HomeserverTimeout`] if one has it, or no name was asked for: then nobody can tell whose account it is.
+    pub(in crate::homeserver) async fn check_free(&self, account: NewAccount<'_>) -> Result<()> {
+        let unknown = |why: &str| {
+            Err(Error::HomeserverTimeout(format!(
+                "the homeserver knows a registration no more, and {why}: whether it made an account is not known"
+            )))
+        };
+        let Some(query) = name_query(account.params) else {
+            return unknown("the client left the user name to it");
+        };
+        let answer = self.available(&query, &Origin::default()).await?;
+        match (answer.status, errcode(&answer).as_deref()) {
+            // A name that nobody can have is free too.
+            (StatusCode::OK, _)
+            | (StatusCode::BAD_REQUEST, Some("M_INVALID_USERNAME" | "M_EXCLUSIVE")) => Ok(()),
+            (StatusCode::BAD_REQUEST, Some("M_USER_IN_USE")) => {
+                unknown("somebody has the user name")
+            }
+            (status, code) => Err(Error::HomeserverFailed(format!(
+                "the homeserver does not tell whether a user name is free: {} ({})",
+                status.as_u16(),
+                code.unwrap_or("no errcode")
+            ))),
         }
     }
 
@@ -215,15 +269,35 @@ fn is_done(stages: &Stages, wanted: &str) -> bool {
     stages.completed.iter().any(|stage| stage == wanted)
 }
 
+/// The query that asks whether the user name that a client wants is free; `None` if it wants none.
+pub(in crate::homeserver) fn name_query(params: &Map<String, Value>) -> Option<String> {
+    let username = params.get("username").and_then(Value::as_str)?;
+    Some(format!("username={}", segment(username)))
+}
+
+/// Whether somebody has the user name.
+pub(in crate::homeserver) fn is_in_use(answer: &Registering) -> bool {
+    matches!(answer, Registering::Refused(answer) if errcode(answer).as_deref() == Some("M_USER_IN_USE"))
+}
+
+fn errcode(answer: &PassedBack) -> Option<String> {
+    let body = serde_json::from_slice(&answer.body).ok()?;
+    MatrixError::read(&body, "").map(|error| error.errcode)
+}
+
 /// What an answer of `/register` is.
 fn read(answer: Answer) -> Result<Registering> {
     match answer.status {
         StatusCode::OK => registered(answer).map(Registering::Registered),
         StatusCode::UNAUTHORIZED => {
-            let asked = answer.asked.clone();
-            let stages = answer.object().and_then(|body| stages(&body));
-            let stages = stages.ok_or_else(|| asked.refused("401 and no flows"))?;
-            Ok(Registering::Stages(stages))
+            if let Some(stages) = answer.object().and_then(|body| stages(&body)) {
+                return Ok(Registering::Stages(stages));
+            }
+            // There are homeservers that answer so to a wrong captcha.
+            match answer.matrix_error() {
+                Some(_) => Ok(Registering::Refused(answer.into_passed_back())),
+                None => Err(answer.asked.refused("401 and no flows")),
+            }
         }
         status if status.is_client_error() => match answer.matrix_error() {
             // Homeservers have no code of their own for it.
@@ -270,10 +344,7 @@ fn stages(body: &Map<String, Value>) -> Option<Stages> {
     };
     let is_small = flows.len() <= MOST_FLOWS
         && serde_json::to_vec(&params).is_ok_and(|text| text.len() <= LONGEST_PARAMS);
-    let refusal = crate::matrix_error::MatrixError::read(
-        &Value::Object(body.clone()),
-        "The homeserver refuses this.",
-    );
+    let refusal = MatrixError::read(&Value::Object(body.clone()), "The homeserver refuses this.");
     is_small.then_some(Stages {
         session,
         flows,

@@ -6,11 +6,15 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use axum::{Router, http::Uri};
+use axum::{
+    Router,
+    http::{HeaderMap, Method, Uri, header::UPGRADE},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -18,38 +22,66 @@ use tokio::runtime::Runtime;
 pub(crate) use crate::support::reverse_proxy::HOST;
 use crate::support::{
     ports::free_port,
-    reverse_proxy::{Process, caddy, make_certificate, need_programs, nginx},
+    reverse_proxy::{Process, caddy, haproxy, make_certificate, need_programs, nginx},
 };
-
-const NGINX: &str = include_str!("../../../deploy/nginx-sidecar.conf");
-const DELEGATE: &str = include_str!("../../../deploy/nginx-delegate.conf");
-const CADDY: &str = include_str!("../../../deploy/Caddyfile");
 
 /// How often, and how many times, something that starts is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS: usize = 400;
 
-/// Which reverse proxy, with which recipe.
+/// Which reverse proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
-    /// nginx with the sidecar.
     Nginx,
-    /// nginx with the delegate.
-    Delegate,
-    /// Caddy with the sidecar.
     Caddy,
+    Haproxy,
+}
+
+/// Which part of threepid's a homeserver leaves to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipe {
+    /// It proves what the homeserver adds to accounts.
+    Delegate,
+    /// It also signs people up, and resets passwords.
+    Overlay,
+    /// It also has the addresses of accounts.
+    Sidecar,
+}
+
+impl Recipe {
+    const ALL: [Self; 3] = [Self::Delegate, Self::Overlay, Self::Sidecar];
+
+    /// Those where people sign up through threepid.
+    const SIGNING_UP: [Self; 2] = [Self::Overlay, Self::Sidecar];
+
+    /// The name of the file in `deploy/`.
+    fn file(self, proxy: Proxy) -> String {
+        let recipe = match self {
+            Self::Delegate => "delegate",
+            Self::Overlay => "overlay",
+            Self::Sidecar => "sidecar",
+        };
+        match proxy {
+            Proxy::Nginx => format!("nginx-{recipe}.conf"),
+            Proxy::Caddy => format!("Caddyfile-{recipe}"),
+            Proxy::Haproxy => format!("haproxy-{recipe}.cfg"),
+        }
+    }
 }
 
 /// What runs; all of it ends when it is dropped.
 pub(crate) struct Site {
-    pub(crate) proxy: Proxy,
+    proxy: Proxy,
+    pub(crate) recipe: Recipe,
+    /// The configuration's file in `deploy/`.
+    pub(crate) name: String,
     folder: TempDir,
     port: u16,
     /// The program's internal listener, past the proxy.
     internal: String,
     threepid: Process,
     _reverse_proxy: Process,
-    _homeserver: Runtime,
+    homeserver: Homeserver,
 }
 
 /// An answer as a client behind the proxy sees it; status 0 and curl's complaint if it got none.
@@ -63,8 +95,9 @@ impl Answer {
     /// Whether threepid answered: neither the homeserver nor the proxy itself.
     pub(crate) fn is_threepid_s(&self) -> bool {
         let is_homeserver_s = self.body.starts_with("homeserver:");
-        let is_proxy_s = self.body.is_empty() || self.body.contains("<center>");
-        !is_homeserver_s && !is_proxy_s
+        let is_page_of_proxy = self.body.is_empty() || self.body.starts_with("<html>");
+        let is_proxy_s = is_page_of_proxy || self.body.contains("There is nothing here.");
+        self.status != 0 && !is_homeserver_s && !is_proxy_s
     }
 
     /// The body as JSON; `null` if it is none.
@@ -74,45 +107,54 @@ impl Answer {
 }
 
 impl Site {
-    /// One with each recipe.
-    pub(crate) fn all() -> [Self; 3] {
-        [Proxy::Nginx, Proxy::Delegate, Proxy::Caddy].map(Self::start)
+    /// One with each configuration, each started when the one before is done with.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::with(&Recipe::ALL)
     }
 
-    /// Those where all addresses are threepid's.
-    pub(crate) fn sidecars() -> [Self; 2] {
-        [Proxy::Nginx, Proxy::Caddy].map(Self::start)
+    /// Those where people sign up through threepid.
+    pub(crate) fn signing_up() -> impl Iterator<Item = Self> {
+        Self::with(&Recipe::SIGNING_UP)
     }
 
-    /// The one where the homeserver asks threepid.
-    pub(crate) fn delegate() -> Self {
-        Self::start(Proxy::Delegate)
+    fn with(recipes: &[Recipe]) -> impl Iterator<Item = Self> {
+        let proxies = [Proxy::Nginx, Proxy::Caddy, Proxy::Haproxy].into_iter();
+        proxies.flat_map(|proxy| {
+            recipes
+                .iter()
+                .map(move |recipe| Self::start(proxy, *recipe))
+        })
     }
 
-    fn start(proxy: Proxy) -> Self {
+    fn start(proxy: Proxy, recipe: Recipe) -> Self {
         need_programs();
         let folder = tempfile::tempdir().expect("there is room for temporary files");
         make_certificate(folder.path());
-        let (homeserver, homeserver_port) = homeserver();
+        let homeserver = Homeserver::start();
         let (threepid, listen, internal) = threepid(folder.path());
         let port = free_port();
         let ports = [
             ("127.0.0.1:8090", listen),
-            ("127.0.0.1:8008", format!("127.0.0.1:{homeserver_port}")),
+            ("127.0.0.1:8008", format!("127.0.0.1:{}", homeserver.port)),
         ];
+        let name = recipe.file(proxy);
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+        let text = fs::read_to_string(deploy.join(&name)).expect("the configuration is there");
         let reverse_proxy = match proxy {
-            Proxy::Nginx => nginx(folder.path(), NGINX, port, &ports),
-            Proxy::Delegate => nginx(folder.path(), DELEGATE, port, &ports),
-            Proxy::Caddy => caddy(folder.path(), CADDY, port, &ports),
+            Proxy::Nginx => nginx(folder.path(), &text, port, &ports),
+            Proxy::Caddy => caddy(folder.path(), &text, port, &ports),
+            Proxy::Haproxy => haproxy(folder.path(), &text, port, &ports),
         };
         let mut site = Self {
             proxy,
+            recipe,
+            name,
             folder,
             port,
             internal,
             threepid,
             _reverse_proxy: reverse_proxy,
-            _homeserver: homeserver,
+            homeserver,
         };
         site.wait_until_it_listens();
         site
@@ -125,7 +167,7 @@ impl Site {
             }
             thread::sleep(LOOK_EVERY);
         }
-        panic!("{:?} does not listen: {}", self.proxy, self.logs());
+        panic!("{} does not listen: {}", self.name, self.logs());
     }
 
     /// Asks as a client at the loopback address `from`; `options` are curl's.
@@ -175,9 +217,23 @@ impl Site {
         panic!("no mail for {email} in time");
     }
 
+    /// The versions of HTTP that the proxy speaks, as curl's options.
+    pub(crate) fn http_versions(&self) -> &'static [&'static str] {
+        match self.proxy {
+            Proxy::Nginx => &["--http1.1"],
+            Proxy::Caddy | Proxy::Haproxy => &["--http1.1", "--http2"],
+        }
+    }
+
     /// Ends the program, as if it had crashed.
     pub(crate) fn lose_threepid(&mut self) {
         self.threepid.end();
+    }
+
+    /// What the homeserver was asked: method, path, and whether another protocol was asked for.
+    pub(crate) fn asked_of_homeserver(&self) -> Vec<String> {
+        let asked = self.homeserver.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everything that the proxy wrote down.
@@ -229,14 +285,37 @@ fn threepid(folder: &Path) -> (Process, String, String) {
     (Process::new(child), listen, internal)
 }
 
-/// A homeserver that says which of its paths was asked for.
-fn homeserver() -> (Runtime, u16) {
-    let runtime = Runtime::new().expect("threads can be started");
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
-    let listener = listener.expect("a port is free");
-    let port = listener.local_addr().expect("it is bound").port();
-    let told = async |uri: Uri| format!("homeserver: {uri}");
-    let router = Router::new().fallback(told);
-    runtime.spawn(async move { axum::serve(listener, router).await });
-    (runtime, port)
+/// A homeserver that says which of its paths was asked for, and keeps count.
+struct Homeserver {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+    _runtime: Runtime,
+}
+
+impl Homeserver {
+    fn start() -> Self {
+        let runtime = Runtime::new().expect("threads can be started");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
+        let told = async move |method: Method, uri: Uri, headers: HeaderMap| {
+            let mut asked = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let upgrade = if headers.contains_key(UPGRADE) {
+                ", or something else"
+            } else {
+                ""
+            };
+            asked.push(format!("{method} {uri}{upgrade}"));
+            format!("homeserver: {uri}")
+        };
+        let router = Router::new().fallback(told);
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self {
+            port,
+            asked,
+            _runtime: runtime,
+        }
+    }
 }

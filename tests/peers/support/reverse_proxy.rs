@@ -73,15 +73,16 @@ pub(crate) fn nginx(folder: &Path, recipe: &str, port: u16, ports: &[(&str, Stri
 pub(crate) fn caddy(folder: &Path, recipe: &str, port: u16, ports: &[(&str, String)]) -> Process {
     let inside = |name: &str| folder.join(name).display().to_string();
     let mut changes = vec![
-        // No port for its administration, and none for plain HTTP.
+        // No port for its administration, and no certificates but ours: it would ask others for them, and have the system
+        // trust its own.
         (
             "\n{\n",
-            "\n{\nadmin off\nauto_https disable_redirects\n".to_owned(),
+            "\n{\nadmin off\nauto_https off\nskip_install_trust\n".to_owned(),
         ),
         (
             "\nmatrix.example.org {\n",
             format!(
-                "\n{HOST}:{port} {{\ntls {} {}\n",
+                "\nhttps://{HOST}:{port} {{\ntls {} {}\n",
                 inside("site.pem"),
                 inside("site.key")
             ),
@@ -97,6 +98,37 @@ pub(crate) fn caddy(folder: &Path, recipe: &str, port: u16, ports: &[(&str, Stri
     command
         .env("XDG_DATA_HOME", folder)
         .env("XDG_CONFIG_HOME", folder);
+    start(command, folder)
+}
+
+/// The same with `HAProxy`.
+pub(crate) fn haproxy(folder: &Path, recipe: &str, port: u16, ports: &[(&str, String)]) -> Process {
+    const CERTIFICATE: &str = "/etc/haproxy/matrix.example.org.pem";
+    let inside = |name: &str| folder.join(name).display().to_string();
+    let read = |name: &str| fs::read_to_string(inside(name)).expect("the certificate is made");
+    let both = read("site.pem") + &read("site.key");
+    fs::write(inside("both.pem"), both).expect("the folder can be written");
+    let mut changes = vec![
+        (
+            "log /dev/log local0",
+            "log stdout format raw local0".to_owned(),
+        ),
+        // Whoever runs the tests may not be able to become somebody else.
+        ("\n    chroot /var/lib/haproxy\n", "\n".to_owned()),
+        ("\n    user haproxy\n", "\n".to_owned()),
+        ("\n    group haproxy\n", "\n".to_owned()),
+        (
+            "bind [::]:443 v6only ssl crt /etc/haproxy/matrix.example.org.pem alpn h2,http/1.1",
+            String::new(),
+        ),
+        ("bind :443 ssl", format!("bind 127.0.0.1:{port} ssl")),
+        (CERTIFICATE, inside("both.pem")),
+    ];
+    changes.extend_from_slice(ports);
+    let site = changed(recipe, &changes);
+    fs::write(folder.join("haproxy.cfg"), site).expect("the folder can be written");
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f"]).arg(folder.join("haproxy.cfg"));
     start(command, folder)
 }
 
@@ -136,7 +168,7 @@ pub(crate) fn make_certificate(folder: &Path) {
 /// Installs what is missing, once, where that is allowed.
 pub(crate) fn need_programs() {
     const INSTALL: &str = "apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-                           nginx-light caddy curl openssl";
+                           nginx-light caddy haproxy curl openssl";
     static READY: OnceLock<()> = OnceLock::new();
     let runs = |command: &str| {
         let mut shell = Command::new("sh");
@@ -146,8 +178,11 @@ pub(crate) fn need_programs() {
         let output = shell.stdin(Stdio::null()).output();
         output.is_ok_and(|output| output.status.success())
     };
-    let there =
-        || runs("command -v nginx && command -v caddy && command -v curl && command -v openssl");
+    let programs = ["nginx", "caddy", "haproxy", "curl", "openssl"];
+    let there = || {
+        let mut programs = programs.iter();
+        programs.all(|program| runs(&format!("command -v {program}")))
+    };
     READY.get_or_init(|| {
         if there() {
             return;
@@ -156,7 +191,7 @@ pub(crate) fn need_programs() {
         let installed = is_root && (runs(INSTALL) || (runs("apt-get update") && runs(INSTALL)));
         assert!(
             installed && there(),
-            "nginx, caddy, curl and openssl are needed; run as root: {INSTALL}"
+            "{programs:?} are needed; run as root: {INSTALL}"
         );
     });
 }
