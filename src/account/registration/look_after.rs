@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{RegistrationRules, kept::Kept};
+use super::{RegistrationRules, kept::Kept, op_id};
 use crate::{
     account::LEASE,
     clock::Timestamp,
@@ -125,12 +125,17 @@ impl RegistrationRules {
             .turns
             .wait(&format!("register {session}"))
             .await;
+        let kept = self.kept(&session).await?;
+        if kept.as_ref().is_some_and(|kept| kept.finished.is_some()) {
+            // Its client has ended it while we waited for our turn.
+            return Ok(None);
+        }
         let threepids: Vec<Threepid> = due
             .threepids
             .iter()
             .map(|(threepid, _)| threepid.clone())
             .collect();
-        let op_id = self.op_id(&session);
+        let op_id = op_id(due.id);
         let account = NewAccount {
             session: &session,
             op_id: &op_id,
@@ -142,12 +147,15 @@ impl RegistrationRules {
             validation.store.abandon_registration(due.id).await?;
             return Ok(None);
         };
-        let kept = self.kept(&session).await?;
-        let kept = kept.filter(|kept| kept.finished.is_none()).unwrap_or(Kept {
+        let mut kept = kept.unwrap_or(Kept {
             session,
             params,
             ..Kept::default()
         });
+        // We asked for no login, and that may be the last that the homeserver remembers.
+        kept.params
+            .entry("inhibit_login")
+            .or_insert(Value::Bool(false));
         let row = self.row_of(&self.tombstone(&kept))?;
         let now = validation.clock.now();
         let due_at = now + LEASE;
