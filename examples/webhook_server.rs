@@ -158,7 +158,7 @@ impl Accounts {
             }
             "account/whoami" => self.bearer(body),
             "account/reauth" => self.reauth(body),
-            "account/register" => self.register(body, now),
+            "account/register" => self.register(body),
             "account/registered" => {
                 let operation = ("account/register".to_owned(), text(body, "op_id")?);
                 let done = self.done.get(&operation).unwrap_or(&Value::Null);
@@ -222,19 +222,16 @@ impl Accounts {
         Err((401, challenge))
     }
 
-    fn register(&mut self, body: &Value, now: i64) -> Answer {
+    /// The addresses come by `directory/bind`.
+    fn register(&mut self, body: &Value) -> Answer {
         let params = &body["params"];
         let or_random = |key| text(params, key).unwrap_or_else(|_| random());
         let user_id = self.free(&or_random("username"))?;
         let password = password(params, "password")?;
-        let threepids = body["threepids"].as_array().cloned().unwrap_or_default();
-        for proved in &threepids {
+        for proved in body["threepids"].as_array().into_iter().flatten() {
             if self.threepids.contains_key(&threepid(proved)?) {
                 return refuse(400, "M_THREEPID_IN_USE", "Another account has it.");
             }
-        }
-        for proved in &threepids {
-            self.bind(&user_id, proved, now)?;
         }
         self.passwords.insert(user_id.clone(), password);
         let (token, device_id) = (random(), or_random("device_id"));

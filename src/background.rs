@@ -40,6 +40,20 @@ impl Threepid {
         }
     }
 
+    /// Looks once after registrations that were not seen to end, and after accounts that have not got their address: those
+    /// of an earlier process, and those that are due now; how many there were. For tests, and for hosts that run no
+    /// background work: like [`Threepid::start`] only for the one server of a store.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn finish_registrations(&self) -> Result<usize> {
+        let Some(registration) = &self.app.registration else {
+            return Ok(0);
+        };
+        registration.take_over().await?;
+        registration.look_after_due().await
+    }
+
     async fn sweep_step(&self) -> Result<usize> {
         let validation = &self.app.validation;
         let now = validation.clock.now();

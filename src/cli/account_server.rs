@@ -3,7 +3,7 @@
 
 use std::{future, time::Duration};
 
-use super::Failure;
+use super::{Failure, homeserver::cause};
 use crate::{error::Error, homeserver::synapse::Synapse};
 
 /// How long to wait before a homeserver is asked again that did not answer.
@@ -58,12 +58,6 @@ async fn watch_with(live_elsewhere: impl AsyncFn() -> Result<bool, Error>) -> Fa
 
 fn elsewhere() -> Failure {
     Failure::Told(ELSEWHERE.to_owned())
-}
-
-fn cause(error: &Error) -> String {
-    error
-        .cause()
-        .map_or_else(|| error.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

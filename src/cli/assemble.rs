@@ -86,7 +86,12 @@ pub(super) fn service(
     for medium in [Medium::Email, Medium::Msisdn] {
         builder = builder.validates(medium, config.validates(medium));
     }
-    builder = beside(builder, config, homeserver);
+    builder = beside(
+        builder,
+        config,
+        homeserver,
+        Arc::<SqliteStore>::clone(store),
+    );
     if let Some(delegate) = config.delegate.settings()? {
         builder = builder.delegate(delegate);
     }

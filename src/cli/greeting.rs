@@ -57,6 +57,9 @@ pub(super) fn homeserver(config: &Config) -> String {
     let url = config.homeserver.url().map(Url::as_str).unwrap_or_default();
     let url = url.trim_end_matches('/');
     match config.homeserver.kind {
+        HomeserverKind::Synapse if config.homeserver.keeps_here(Medium::Msisdn) => format!(
+            "Synapse, at {url}, knows which account has which email address; phone numbers are kept here."
+        ),
         HomeserverKind::Synapse => {
             format!("Synapse, at {url}, knows which account has which address.")
         }

@@ -9,19 +9,32 @@ use crate::{
     Builder,
     clock::SystemClock,
     config::{Config, Homeserver, HomeserverKind, RegistrationWay},
+    error::Error,
     homeserver::{
+        Accounts, Directory, Origin,
+        dendrite::{Dendrite, DendriteSettings},
+        local::LocalDirectory,
         none::NoHomeserver,
         registration::Registrar,
+        split::SplitDirectory,
         synapse::{Registration, SharedSecret, Synapse, SynapseSettings},
         webhook::{SigningKey, Webhook, WebhookSettings},
     },
+    secret::AccessToken,
+    store::Contacts,
+    threepid::Medium,
 };
+
+/// An access token that is nobody's.
+const MADE_UP: &str = "threepid-made-this-up-to-see-who-answers";
 
 /// A homeserver that is asked.
 #[derive(Clone)]
 pub(super) enum Asked {
     /// Synapse; or any other, of which no more than its accounts is asked.
     Synapse(Arc<Synapse>),
+    /// Dendrite, which tells nobody who has which address.
+    Dendrite(Arc<Dendrite>),
     /// One that takes signed calls.
     Webhook(Arc<Webhook>),
 }
@@ -38,15 +51,20 @@ impl Asked {
             HomeserverKind::Local | HomeserverKind::Synapse => {
                 synapse(homeserver).map(Self::Synapse).map(Some)
             }
-            HomeserverKind::Dendrite => Err("homeserver.kind can not be used yet".to_owned()),
+            HomeserverKind::Dendrite => dendrite(homeserver).map(Self::Dendrite).map(Some),
             HomeserverKind::Webhook => webhook(homeserver).map(Self::Webhook).map(Some),
         }
     }
 
     /// Looks what works, for an operator: the steps that went well, and the one that did not.
-    pub(super) async fn greet(&self) -> (Vec<String>, Result<(), String>) {
+    pub(super) async fn greet(&self, config: &Config) -> (Vec<String>, Result<(), String>) {
         match self {
             Self::Synapse(synapse) => synapse.greet().await,
+            Self::Dendrite(dendrite) => {
+                let mut told = Vec::new();
+                let end = walk(&**dendrite, &config.homeserver, &mut told).await;
+                (told, end)
+            }
             Self::Webhook(webhook) => webhook.greet().await,
         }
     }
@@ -55,13 +73,14 @@ impl Asked {
     pub(super) fn with_account_server(&self) -> Option<&Arc<Synapse>> {
         match self {
             Self::Synapse(synapse) => Some(synapse),
-            Self::Webhook(_) => None,
+            Self::Dendrite(_) | Self::Webhook(_) => None,
         }
     }
 
     fn registrar(&self) -> Arc<dyn Registrar> {
         match self {
             Self::Synapse(synapse) => Arc::<Synapse>::clone(synapse),
+            Self::Dendrite(dendrite) => Arc::<Dendrite>::clone(dendrite),
             Self::Webhook(webhook) => Arc::<Webhook>::clone(webhook),
         }
     }
@@ -90,6 +109,16 @@ fn registration(homeserver: &Homeserver) -> Result<Registration, String> {
     })
 }
 
+fn dendrite(homeserver: &Homeserver) -> Result<Arc<Dendrite>, String> {
+    Dendrite::new(DendriteSettings {
+        url: url(homeserver)?,
+        admin_token: homeserver.admin_token()?,
+        id_server_name: homeserver.id_server_name.clone(),
+        timeout: homeserver.timeout.0,
+        ca_files: homeserver.ca_files.0.clone(),
+    })
+}
+
 fn webhook(homeserver: &Homeserver) -> Result<Arc<Webhook>, String> {
     let keys = homeserver.webhook_keys.0.iter();
     let keys = keys.map(|key| SigningKey::parse(key.0.expose_secret()));
@@ -107,8 +136,51 @@ fn url(homeserver: &Homeserver) -> Result<Url, String> {
     homeserver.url().cloned().ok_or_else(missing)
 }
 
-/// Lets `builder` ask the homeserver what it knows, and ourselves the rest.
-pub(super) fn beside(builder: Builder, config: &Config, asked: Option<Asked>) -> Builder {
+/// Looks whether a homeserver answers whose access tokens are whose, which any does.
+async fn walk(
+    accounts: &dyn Accounts,
+    homeserver: &Homeserver,
+    told: &mut Vec<String>,
+) -> Result<(), String> {
+    let url = homeserver.url().map_or("", Url::as_str);
+    let base = url.trim_end_matches('/');
+    let made_up = AccessToken::parse(MADE_UP).map_err(|error| error.to_string())?;
+    match accounts.whoami(&made_up, &Origin::default()).await {
+        Err(Error::UnknownToken { .. }) => told.push(format!("{base} answers as a homeserver")),
+        Ok(_) => return Err(format!("{base} takes an access token that was made up")),
+        Err(error) => return Err(format!("{base}: {}", cause(&error))),
+    }
+    let Some(token) = homeserver.admin_token()? else {
+        told.push("no admin token: no password is set there".to_owned());
+        return Ok(());
+    };
+    match accounts.whoami(&token, &Origin::default()).await {
+        Ok(requester) => {
+            told.push(format!("the admin token is that of {}", requester.user_id));
+            Ok(())
+        }
+        Err(Error::UnknownToken { .. }) => Err(
+            "the homeserver does not know the admin token; log in as an administrator, and write the access token into \
+             homeserver.admin_token_file"
+                .to_owned(),
+        ),
+        Err(error) => Err(cause(&error)),
+    }
+}
+
+/// What an operator is told: the cause, where there is one.
+pub(super) fn cause(error: &Error) -> String {
+    let cause = error.cause().map(str::to_owned);
+    cause.unwrap_or_else(|| error.to_string())
+}
+
+/// Lets `builder` ask the homeserver what it knows, and `store` the rest.
+pub(super) fn beside(
+    builder: Builder,
+    config: &Config,
+    asked: Option<Asked>,
+    store: Arc<dyn Contacts>,
+) -> Builder {
     let homeserver = &config.homeserver;
     let Some(asked) = asked else {
         return match homeserver.kind {
@@ -118,18 +190,42 @@ pub(super) fn beside(builder: Builder, config: &Config, asked: Option<Asked>) ->
             _ => builder,
         };
     };
+    let builder = builder.directory(directory(homeserver, &asked, store));
     let builder = if homeserver.registers() {
         builder.registrar(asked.registrar())
     } else {
         builder
     };
     match asked {
-        Asked::Synapse(synapse) if homeserver.kind == HomeserverKind::Synapse => builder
-            .directory(Arc::<Synapse>::clone(&synapse))
-            .accounts(synapse),
         Asked::Synapse(synapse) => builder.accounts(synapse),
-        Asked::Webhook(webhook) => builder
-            .directory(Arc::<Webhook>::clone(&webhook))
-            .accounts(webhook),
+        Asked::Dendrite(dendrite) => builder.accounts(dendrite),
+        Asked::Webhook(webhook) => builder.accounts(webhook),
+    }
+}
+
+/// Who owns which address: we for some media, the homeserver for the others.
+fn directory(
+    homeserver: &Homeserver,
+    asked: &Asked,
+    store: Arc<dyn Contacts>,
+) -> Arc<dyn Directory> {
+    let here = Arc::new(LocalDirectory::new(store));
+    let there: Arc<dyn Directory> = match asked {
+        Asked::Synapse(synapse) => Arc::<Synapse>::clone(synapse),
+        Asked::Webhook(webhook) => Arc::<Webhook>::clone(webhook),
+        Asked::Dendrite(_) => return here,
+    };
+    let keeps = [Medium::Email, Medium::Msisdn].map(|medium| homeserver.keeps_here(medium));
+    match keeps {
+        [true, true] => here,
+        [false, false] => there,
+        [false, true] => Arc::new(SplitDirectory {
+            email: there,
+            msisdn: here,
+        }),
+        [true, false] => Arc::new(SplitDirectory {
+            email: here,
+            msisdn: there,
+        }),
     }
 }

@@ -155,3 +155,72 @@ async fn addresses_are_not_given_where_nobody_would_look_for_them() {
         told(&refused)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_tells_of_each_kind_of_homeserver() {
+    let homeserver = Homeserver::start().await;
+    let url = homeserver.url();
+    let url = url.as_str().trim_end_matches('/');
+    let mut told = Vec::new();
+    for (kind, key) in [
+        ("dendrite", String::new()),
+        ("webhook", format!("webhook_keys = ['{SECRET}']")),
+        (
+            "synapse",
+            format!("phone_numbers = 'here'\nadmin_token = '{ADMIN_TOKEN}'"),
+        ),
+    ] {
+        let file = format!("[homeserver]\nkind = '{kind}'\nurl = '{url}'\n{key}\n");
+        let (child, text) = serve(&with(&file));
+        stopped(child);
+        let line = text.lines().find(|line| line.contains(url));
+        told.push(line.expect("it says which").replace(url, "URL"));
+    }
+    assert_eq!(
+        told,
+        [
+            "Dendrite, at URL, knows the accounts; which one has which address is kept here.",
+            "The webhook at URL knows the accounts, and which one has which address.",
+            "Synapse, at URL, knows which account has which email address; phone numbers are kept here.",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_a_dendrite_whose_tokens_are_whose() {
+    let homeserver = Homeserver::start().await;
+    homeserver.user("@admin:example.org", "secret", "the-admin-s-token");
+    let url = homeserver.url();
+    let checked = |token: &str| {
+        let keys = format!("admin_token = '{token}'\nregistration = 'off'");
+        let file = format!("[homeserver]\nkind = 'dendrite'\nurl = '{url}'\n{keys}\n");
+        let output = run(&with(&file), &["check"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+
+    let [known, unknown] = [checked("the-admin-s-token"), checked("another-token")];
+
+    let told = "ok      homeserver: the admin token is that of @admin:example.org\n";
+    assert!(known.contains(told), "{known}");
+    let told = "FAILED  homeserver: the homeserver does not know the admin token; log in";
+    assert!(unknown.contains(told), "{unknown}");
+}
+
+#[test]
+fn addresses_are_given_where_they_are_kept() {
+    let url = "url = 'http://127.0.0.1:8008'";
+    let synapse = format!(
+        "[homeserver]\nkind = 'synapse'\n{url}\nadmin_token = 'tok'\nphone_numbers = 'here'"
+    );
+    let (dendrite, split) = (
+        with(&format!("[homeserver]\nkind = 'dendrite'\n{url}")),
+        with(&synapse),
+    );
+    let gives = |dir: &TempDir, address: &str| {
+        let given = ["addresses", "add", "@alice:example.org", address];
+        run(dir, &given).status.success()
+    };
+    assert!(gives(&dendrite, "alice@example.org"));
+    assert!(gives(&split, "+447700900001"));
+    assert!(!gives(&split, "alice@example.org"));
+}

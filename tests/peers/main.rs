@@ -29,3 +29,4 @@ mod relay;
 mod support;
 mod sydent;
 mod synapse;
+mod webhook;

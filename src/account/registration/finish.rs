@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answered, RegistrationRules, kept::Kept, not_yet, without_us};
+use super::{Answered, RegistrationRules, kept::Kept, not_yet, op_id, without_us};
 use crate::{
     account::{LEASE, password::is_not_yet},
     clock::Timestamp,
@@ -43,6 +43,9 @@ impl RegistrationRules {
         last: Option<&Map<String, Value>>,
         origin: &Origin,
     ) -> Result<Answered> {
+        // Put down first: whatever becomes of this call, it counts as made.
+        kept.tried = true;
+        self.keep(&kept).await?;
         let Claimed::Yes(proved) = self.claim(&kept, media).await? else {
             kept.proofs.clear();
             self.keep(&kept).await?;
@@ -52,7 +55,7 @@ impl RegistrationRules {
             .iter()
             .map(|(threepid, _)| threepid.clone())
             .collect();
-        let op_id = self.op_id(&kept.session);
+        let op_id = op_id(self.id_of(&kept.session));
         let account = NewAccount {
             session: &kept.session,
             op_id: &op_id,
@@ -61,7 +64,6 @@ impl RegistrationRules {
             last,
         };
         let made = self.registrar.finish(account, origin).await;
-        kept.tried = true;
         match made {
             Ok(Registering::Registered(registered)) => {
                 self.put_down(&kept, &registered.user_id, &proved).await?;
@@ -99,7 +101,7 @@ impl RegistrationRules {
             }
             let claim = NewClaim {
                 sid,
-                op_id: format!("{} {sid}", self.op_id(&kept.session)),
+                op_id: format!("{} {sid}", op_id(self.id_of(&kept.session))),
                 digest: self.account.digest(&["register", "claim", &kept.session]),
                 lease: LEASE,
                 now,

@@ -17,7 +17,15 @@ use crate::{
 };
 
 /// What a registration must not change on its way.
-const FIXED: [&str; 2] = ["username", "password"];
+const FIXED: [&str; 2] = ["username", PASSWORD];
+const PASSWORD: &str = "password";
+/// What the homeserver's answer depends on, besides the account: kept so that it can be given once more.
+const REPEATED: [&str; 4] = [
+    "device_id",
+    "initial_device_display_name",
+    "refresh_token",
+    "inhibit_login",
+];
 
 /// A registration that has begun.
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -34,14 +42,14 @@ pub(super) struct Kept {
     pub(super) stage_params: Map<String, Value>,
     /// The sessions that prove addresses, one of a medium.
     pub(super) proofs: Vec<KeptProof>,
-    /// Whether the homeserver was asked to end it, and refused, or was not heard: there, nothing may be left to do, and any
-    /// further request would make the account.
+    /// Whether the homeserver was asked to end it: there, nothing may be left to do but, say, another name, and any further
+    /// request may make the account. It is made with the proofs claimed, or not at all.
     pub(super) tried: bool,
     /// Tells where it was begun from elsewhere: a MAC.
     pub(super) network: Vec<u8>,
     /// Until when it may be finished, or repeated.
     pub(super) ends_at: i64,
-    /// Digests of what may not change, once the account is made; all else is erased then.
+    /// Digests of what may not change, once the account is made; all but what [`REPEATED`] names is erased then.
     pub(super) finished: Option<[Option<Vec<u8>>; FIXED.len()]>,
     /// A digest of all this as it was kept last.
     #[serde(skip)]
@@ -179,8 +187,11 @@ impl RegistrationRules {
             let value = kept.params.get(key)?;
             Some(self.fixed(&kept.session, key, value))
         };
+        let mut params = kept.params.clone();
+        params.retain(|key, _| REPEATED.contains(&key.as_str()));
         Kept {
             session: kept.session.clone(),
+            params,
             ends_at: (self.account.validation.clock.now() + LIFE).0,
             finished: Some(FIXED.map(digest)),
             ..Kept::default()
@@ -194,7 +205,9 @@ impl RegistrationRules {
         for (key, known) in FIXED.iter().zip(known) {
             let given = params.get(*key);
             let given = given.map(|value| self.fixed(&kept.session, key, value));
-            if given.is_some() && given != *known {
+            // A password that was told to the homeserver alone is known to it alone.
+            let is_known = known.is_some() || *key != PASSWORD;
+            if given.is_some() && is_known && given != *known {
                 return Err(other_registration());
             }
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{RegistrationRules, kept::Kept};
+use super::{RegistrationRules, kept::Kept, op_id};
 use crate::{
     account::LEASE,
     clock::Timestamp,
@@ -22,8 +22,10 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 /// The pause after the first try, which doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// How long it is tried.
+/// How long it is tried to bind an address.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24 * 7);
+/// How long a homeserver is asked what it made. Until then nobody else can use the address.
+const GIVE_UP_ASKING_AFTER: Duration = Duration::from_hours(24);
 
 impl RegistrationRules {
     /// Makes all due that another process has left behind.
@@ -80,7 +82,11 @@ impl RegistrationRules {
         for registration in due {
             let id = registration.id;
             let (tries, begun_at) = (registration.tries, registration.begun_at);
-            let is_old = now >= begun_at + GIVE_UP_AFTER;
+            let patience = match registration.user_id {
+                Some(_) => GIVE_UP_AFTER,
+                None => GIVE_UP_ASKING_AFTER,
+            };
+            let is_old = now >= begun_at + patience;
             match self.look_after_one(&registration).await {
                 Ok(true) => {}
                 Ok(false) | Err(_) if is_old => self.give_up(&registration).await?,
@@ -119,12 +125,17 @@ impl RegistrationRules {
             .turns
             .wait(&format!("register {session}"))
             .await;
+        let kept = self.kept(&session).await?;
+        if kept.as_ref().is_some_and(|kept| kept.finished.is_some()) {
+            // Its client has ended it while we waited for our turn.
+            return Ok(None);
+        }
         let threepids: Vec<Threepid> = due
             .threepids
             .iter()
             .map(|(threepid, _)| threepid.clone())
             .collect();
-        let op_id = self.op_id(&session);
+        let op_id = op_id(due.id);
         let account = NewAccount {
             session: &session,
             op_id: &op_id,
@@ -136,12 +147,15 @@ impl RegistrationRules {
             validation.store.abandon_registration(due.id).await?;
             return Ok(None);
         };
-        let kept = self.kept(&session).await?;
-        let kept = kept.filter(|kept| kept.finished.is_none()).unwrap_or(Kept {
+        let mut kept = kept.unwrap_or(Kept {
             session,
             params,
             ..Kept::default()
         });
+        // We asked for no login, and that may be the last that the homeserver remembers.
+        kept.params
+            .entry("inhibit_login")
+            .or_insert(Value::Bool(false));
         let row = self.row_of(&self.tombstone(&kept))?;
         let now = validation.clock.now();
         let due_at = now + LEASE;

@@ -208,18 +208,19 @@ impl RegistrationRules {
 
     /// Goes on with a registration that has begun.
     async fn go_on(self: &Arc<Self>, mut kept: Kept, wish: Wish) -> Result<Answered> {
-        // Where the homeserver may be done with all stages, the end of it looks at what is new.
-        if kept.hear(&wish.params)? && !kept.tried {
+        if kept.hear(&wish.params)? {
             let validation = &self.account.validation;
             let now = validation.clock.now();
             validation.limiter.count_registration(wish.source, now)?;
-            let session = kept.session.clone();
+            // In a session of its own where this could end the registration: that says as well whether it is taken.
+            let session = (!kept.tried).then(|| kept.session.clone());
             let told = self
                 .registrar
-                .start(Some(&session), &kept.params, &wish.origin)
+                .start(session.as_deref(), &kept.params, &wish.origin)
                 .await?;
             match told {
-                Registering::Stages(stages) if stages.session == session => {
+                Registering::Stages(_) if session.is_none() => {}
+                Registering::Stages(stages) if stages.session == kept.session => {
                     kept.learn(stages);
                     self.keep(&kept).await?;
                 }
@@ -252,11 +253,13 @@ impl RegistrationRules {
     /// Answers a finished registration once more: the homeserver does.
     async fn repeat(self: &Arc<Self>, kept: &Kept, wish: Wish) -> Result<Answered> {
         self.check_repetition(kept, &wish.params)?;
-        let op_id = self.op_id(&kept.session);
+        let op_id = op_id(self.id_of(&kept.session));
+        let mut params = kept.params.clone();
+        params.extend(wish.params.clone());
         let account = NewAccount {
             session: &kept.session,
             op_id: &op_id,
-            params: &wish.params,
+            params: &params,
             threepids: &[],
             last: None,
         };
@@ -310,11 +313,12 @@ impl RegistrationRules {
         }
         Answered::Challenge(body)
     }
+}
 
-    fn op_id(&self, session: &str) -> String {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        format!("register {}", URL_SAFE_NO_PAD.encode(self.id_of(session)))
-    }
+/// Names a registration to the homeserver and to the store.
+fn op_id(id: [u8; 32]) -> String {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    format!("register {}", URL_SAFE_NO_PAD.encode(id))
 }
 
 /// The stages that are done, and the one that is shown.

@@ -8,7 +8,7 @@ use super::{
     Answered, Refusal, RegistrationRules, Shown, done,
     kept::{Kept, KeptProof},
     not_yet,
-    stages::ends_there,
+    stages::{Flow, ends_there},
     without_us,
 };
 use crate::{
@@ -97,10 +97,8 @@ impl RegistrationRules {
         }
         let mut auth = auth;
         auth.insert("session".to_owned(), json!(kept.session));
-        let done = done(&kept, Some(name));
-        let mut ended = flows.iter().filter(|flow| flow.is_done(&done));
         if name == DUMMY || kept.tried || ends_there(&kept.flows, &kept.completed, name) {
-            let ended = ended.find(|flow| name != DUMMY || flow.ends_here);
+            let ended = ending(&kept, flows, name);
             let last = (name != DUMMY).then_some(&auth);
             if let Some(flow) = ended {
                 return self.finish(kept, &flow.media, last, origin).await;
@@ -140,6 +138,22 @@ impl RegistrationRules {
             _ => Ok(Some(not_yet())),
         }
     }
+}
+
+/// The flow that a stage of the homeserver's may end: of several the one with the most addresses.
+fn ending(kept: &Kept, flows: Vec<Flow>, name: &str) -> Option<Flow> {
+    let done = done(kept, Some(name));
+    let has_ours = |flow: &Flow| {
+        let is_meant = flow.stages.iter().any(|stage| stage == name);
+        let is_proved = |medium: &Medium| kept.proof_of(*medium).is_some();
+        is_meant && flow.media.iter().all(is_proved)
+    };
+    // Once the end was tried, the homeserver knows best what else is left.
+    let is_done = |flow: &Flow| flow.is_done(&done) || kept.tried && has_ours(flow);
+    flows
+        .into_iter()
+        .filter(|flow| is_done(flow) && (name != DUMMY || flow.ends_here))
+        .max_by_key(|flow| flow.media.len())
 }
 
 fn ours_first() -> Refusal {

@@ -12,7 +12,7 @@ pub(super) fn ask(config: &Config) -> Result<Vec<Finding>, Failure> {
     match Asked::new(config) {
         Ok(None) => Ok(vec![fine(part, &greeting::homeserver(config))]),
         Ok(Some(homeserver)) => {
-            let (steps, end) = runtime()?.block_on(homeserver.greet());
+            let (steps, end) = runtime()?.block_on(homeserver.greet(config));
             Ok(walked(part, &steps, end.err()))
         }
         Err(detail) => Ok(walked(part, &[], Some(detail))),

@@ -42,6 +42,10 @@ impl State {
                 ))
             }
             (_, ["_matrix", "client", "v3", rest @ ..]) => self.client(seen, rest),
+            ("GET", ["_synapse", "admin", "v1", "register"]) => Ok(self.nonce()),
+            ("POST", ["_synapse", "admin", "v1", "register"]) => {
+                self.register_by_secret(&seen.json())
+            }
             (_, ["_synapse", "admin", rest @ ..]) => {
                 self.admin(seen)?;
                 self.administer(seen, rest)
@@ -70,6 +74,8 @@ impl State {
                 self.bearer(seen)?;
                 Ok(Answer::ok(json!({ "id_server_unbind_result": "success" })))
             }
+            ("POST", ["register"]) => self.register(seen),
+            ("GET", ["register", "available"]) => self.available(seen, false),
             ("POST", ["delete_devices"]) => self.delete_devices(seen),
             (_, ["account", "password" | "3pid", ..] | ["login"])
                 if self.accounts_live_elsewhere =>
@@ -123,7 +129,7 @@ impl State {
                 let (medium, address) = (text(identifier, "medium")?, text(identifier, "address")?);
                 self.owner(&medium, &address).map(str::to_owned)
             }
-            _ => Some(text(identifier, "user")?),
+            _ => Some(full_id(&text(identifier, "user")?)),
         };
         let password = text(body, "password")?;
         let fresh = (self.fresh("token"), self.fresh("DEVICE"));
@@ -133,7 +139,8 @@ impl State {
         if user.password != password || user.is_deactivated {
             return Err(refused());
         }
-        let (token, device_id) = fresh;
+        let (token, fresh) = fresh;
+        let device_id = body["device_id"].as_str().map_or(fresh, str::to_owned);
         user.tokens.insert(token.clone(), device_id.clone());
         Ok(Answer::ok(
             json!({ "user_id": user_id, "access_token": token, "device_id": device_id }),
@@ -148,6 +155,8 @@ impl State {
                     None => Err(Answer::error(404, "M_NOT_FOUND")),
                 }
             }
+            ("GET", ["v1", "username_available"]) => self.available(seen, true),
+            ("GET", ["v2", "users", user_id, "devices"]) => self.devices_of(user_id),
             ("GET", ["v2", "users", user_id]) => {
                 let user = self.users.get(*user_id);
                 let user = user.ok_or_else(|| Answer::error(404, "M_NOT_FOUND"))?;
@@ -230,6 +239,14 @@ fn details(user_id: &str, user: &User) -> Value {
         "appservice_id": user.appservice,
         "threepids": threepids.collect::<Vec<_>>(),
     })
+}
+
+fn full_id(user: &str) -> String {
+    if user.starts_with('@') {
+        user.to_owned()
+    } else {
+        format!("@{}:example.org", user.to_lowercase())
+    }
 }
 
 fn decode(part: &str) -> String {

@@ -55,6 +55,10 @@ pub(crate) enum Fault {
     DropHalfway,
     /// The account is deleted; an error of this status.
     StatusAndGone(u16),
+    /// Nothing is done; this status, and this text.
+    Says(u16, &'static str),
+    /// It is done; this status, and this text.
+    SaysAfter(u16, &'static str),
     /// It is answered as if it were done, and somebody else undoes it at once.
     Undone,
 }
@@ -86,12 +90,18 @@ impl Fault {
             | Self::StatusAfter(status)
             | Self::StatusHalfway(status)
             | Self::StatusAndGone(status) => error(status, "M_UNKNOWN"),
+            Self::Says(status, body) | Self::SaysAfter(status, body) => {
+                text(status, "application/json", body)
+            }
             Self::Html => text(404, "text/html", "<h1>Not found</h1>"),
             Self::Garbage => text(200, "application/json", "{\"a\":"),
             Self::Huge => text(200, "application/json", vec![b' '; TOO_MUCH]),
             Self::Limited(ms) => {
                 let body = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "Too fast", "retry_after_ms": ms });
-                Answer { status: 429, body }.response()
+                let mut response = Answer { status: 429, body }.response();
+                let headers = response.headers_mut();
+                headers.insert("Retry-After", ms.div_ceil(1000).into());
+                response
             }
             Self::TokenRevoked => error(401, "M_UNKNOWN_TOKEN"),
             Self::NotAdmin => error(403, "M_FORBIDDEN"),
@@ -102,9 +112,11 @@ impl Fault {
     /// Does what is done in spite of it; the answer to the request, if that was done.
     fn act(self, seen: &Seen, state: &mut State) -> Option<Answer> {
         match self {
-            Self::Slow(_) | Self::SilentAfter | Self::DropAfter | Self::StatusAfter(_) => {
-                Some(state.answer(seen))
-            }
+            Self::Slow(_)
+            | Self::SilentAfter
+            | Self::DropAfter
+            | Self::StatusAfter(_)
+            | Self::SaysAfter(..) => Some(state.answer(seen)),
             Self::ThenGivenTo(user_id) => {
                 let answer = state.answer(seen);
                 let list = seen.json()["threepids"].as_array().cloned();

@@ -6,6 +6,7 @@
 
 mod answers;
 mod faults;
+mod register;
 mod state;
 
 use std::{
@@ -26,7 +27,11 @@ use tokio::{
 };
 use url::Url;
 
-pub(crate) use self::{faults::Fault, state::User};
+pub(crate) use self::{
+    faults::Fault,
+    register::{REGISTRATION_TOKEN, Registration, SERVICE_TOKEN, SHARED_SECRET},
+    state::User,
+};
 use self::{
     faults::{Faults, When},
     state::State,
@@ -160,6 +165,21 @@ impl Homeserver {
     /// Gives all sessions of user-interactive authentication this name.
     pub(crate) fn constant_session(&self, session: &str) {
         self.state().constant_session = Some(session.to_owned());
+    }
+
+    /// Changes how accounts are made.
+    pub(crate) fn registration(&self, change: impl FnOnce(&mut Registration)) {
+        change(&mut self.state().registration);
+    }
+
+    /// Forgets all sessions of registrations, as one does that keeps them in memory and begins anew.
+    pub(crate) fn forget_registrations(&self) {
+        self.state().registration.forget();
+    }
+
+    /// All accounts, in order.
+    pub(crate) fn users(&self) -> Vec<String> {
+        self.state().users.keys().cloned().collect()
     }
 
     /// Whether accounts live in an OAuth account server, from now on.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{ADMIN_TOKEN, Answer, Seen};
+use super::{ADMIN_TOKEN, Answer, Seen, register::Registration};
 
 /// An account.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub(crate) struct User {
     pub(crate) password: String,
     /// Access tokens, and the devices that have them.
     pub(crate) tokens: BTreeMap<String, String>,
+    /// What devices are called.
+    pub(crate) device_names: BTreeMap<String, String>,
     /// Medium and address, and when it was added, in milliseconds.
     pub(crate) threepids: BTreeMap<(String, String), i64>,
     pub(crate) is_deactivated: bool,
@@ -43,6 +45,8 @@ pub(super) struct State {
     pub(super) constant_session: Option<String>,
     pub(super) accounts_live_elsewhere: bool,
     pub(super) skips_reauth: bool,
+    /// How accounts are made.
+    pub(super) registration: Registration,
     /// An address that it does not take.
     pub(super) refused: Option<String>,
     /// Sessions of user-interactive authentication, and what each is for.
