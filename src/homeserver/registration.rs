@@ -109,16 +109,12 @@ pub enum Requires {
 /// made again.
 #[async_trait]
 pub trait Registrar: fmt::Debug + Send + Sync {
-    /// Begins a registration; with a `session`, tells it what the client wants, if it was not told before. The homeserver
-    /// may refuse the name or the password at once.
-    async fn start(
-        &self,
-        session: Option<&str>,
-        params: &Map<String, Value>,
-        origin: &Origin,
-    ) -> Result<Registering>;
+    /// Begins a registration, in a session of its own. The homeserver may refuse the name or the password at once, and does
+    /// not make the account.
+    async fn start(&self, params: &Map<String, Value>, origin: &Origin) -> Result<Registering>;
 
-    /// Shows a stage of the homeserver's own, `auth`, that does not end the registration.
+    /// Shows a stage of the homeserver's own, `auth`, that does not end the registration; with the session alone it only
+    /// asks what is done.
     async fn stage(
         &self,
         session: &str,

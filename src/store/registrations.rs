@@ -45,6 +45,8 @@ pub struct RegistrationProof {
 pub enum RegistrationBegun {
     /// All its proofs and addresses are its own.
     Yes,
+    /// The same, and it was begun before: what came of that is not known.
+    Again,
     /// Another operation holds a proof or an address, or this one in another request.
     Held,
     /// Another registration has made an account with one of the addresses, or this one has made its account already.
@@ -139,7 +141,7 @@ pub trait Registrations: fmt::Debug + Send + Sync {
     /// Forgets one address of a registration: it is bound, or never can be.
     async fn forget_registration(&self, id: [u8; 32], threepid: &Threepid) -> StoreResult<()>;
 
-    /// Makes all registrations due whose account is not known: those of a process that died; how many were not due yet.
-    /// Only for the holder of the store's lock.
-    async fn free_registrations(&self, now: Timestamp) -> StoreResult<usize>;
+    /// Makes all registrations due that a process has left which died: now, if the account is known; at `ask_at` at the
+    /// latest, if it is not. How many became due earlier. Only for the holder of the store's lock.
+    async fn free_registrations(&self, now: Timestamp, ask_at: Timestamp) -> StoreResult<usize>;
 }

@@ -30,6 +30,7 @@ mod proxy;
 mod proxy_attacks;
 mod proxy_table;
 mod registration;
+mod registration_attacks;
 mod registration_bad_input;
 mod registration_faults;
 mod registration_modes;

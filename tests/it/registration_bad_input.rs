@@ -82,13 +82,14 @@ async fn null_is_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_no_string_is_the_homeserver_s_to_refuse() {
+async fn a_name_that_is_no_string_is_not_shown_to_the_homeserver() {
     let (homeserver, app) = front().await;
     let nobody = json!({ "username": 5, "password": ["x"] });
 
     let refused = app.post(SIGN_UP, &nobody).await;
 
-    assert_eq!(told(&refused), refusal(400, "M_UNKNOWN"));
+    assert_eq!(told(&refused), refusal(400, "M_BAD_JSON"));
+    assert_eq!(asked(&homeserver), 0);
     assert!(made(&homeserver).is_empty());
 }
 

@@ -92,6 +92,8 @@ async fn a_process_that_died_before_it_heard_leaves_no_account_without_its_addre
     app.post(SIGN_UP, &body).await;
     let app = again(app, &homeserver);
 
+    assert_eq!(look_after(&app).await, 0, "it may be under way yet");
+    app.wait(Duration::from_secs(10));
     assert_eq!(look_after(&app).await, 1);
     let repeated = app.post(SIGN_UP, &body).await;
 
@@ -132,6 +134,8 @@ async fn background_work_takes_over_what_an_earlier_process_left() {
     homeserver.fail_once("POST", SIGN_UP, Fault::DropAfter);
     app.post(SIGN_UP, &body).await;
     let app = again(app, &homeserver);
+    look_after(&app).await;
+    app.wait(Duration::from_secs(10));
 
     let background = app.threepid.start();
     assert!(background.stop(Duration::from_secs(10)).await);
@@ -146,6 +150,8 @@ async fn a_request_that_never_arrived_costs_nothing() {
     homeserver.fail_once("POST", SIGN_UP, Fault::Drop);
     let lost = app.post(SIGN_UP, &body).await;
     let app = again(app, &homeserver);
+    look_after(&app).await;
+    app.wait(Duration::from_secs(10));
     look_after(&app).await;
     assert_eq!((lost.status.as_u16(), made(&homeserver).len()), (504, 0));
 
@@ -167,13 +173,14 @@ async fn who_ends_it_while_somebody_asks_may_still_repeat_it() {
     app.wait(LATER);
     homeserver.fail_once("POST", SIGN_UP, Fault::Slow(500));
 
-    let meanwhile = async {
-        while asked(&homeserver) < 3 {
+    let before = asked(&homeserver);
+    let ends_it = async {
+        while asked(&homeserver) == before {
             tokio::task::yield_now().await;
         }
-        look_after(&app).await
+        app.post(SIGN_UP, &body).await
     };
-    let (done, found) = tokio::join!(app.post(SIGN_UP, &body), meanwhile);
+    let (found, done) = tokio::join!(look_after(&app), ends_it);
     let repeated = app.post(SIGN_UP, &body).await;
 
     assert_eq!((done.status.as_u16(), found), (200, 1), "{}", done.text);

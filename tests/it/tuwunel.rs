@@ -182,7 +182,7 @@ async fn an_account_is_made_by_whatever_stage_is_ours() {
         let (_recorded, tuwunel) = with(Registration::Overlay { token }, &[file]).await;
         let origin = Origin::default();
 
-        let begun = tuwunel.start(None, &params, &origin).await;
+        let begun = tuwunel.start(&params, &origin).await;
         let made = tuwunel.finish(account(&params), &origin).await;
 
         let waits = json!({ "session": SESSION, "flows": [["m.login.dummy"]], "completed": [] });
@@ -203,7 +203,7 @@ async fn clients_do_what_is_left_beside_the_token() {
     let params = object(json!({ "username": "alice", "password": "correct horse" }));
     let terms = object(json!({ "type": "m.login.terms", "session": SESSION }));
 
-    let begun = tuwunel.start(None, &params, &origin).await;
+    let begun = tuwunel.start(&params, &origin).await;
     let agreed = tuwunel.stage(SESSION, &params, &terms, &origin).await;
     let made = tuwunel.finish(account(&params), &origin).await;
 

@@ -84,7 +84,7 @@ async fn a_registration_is_one_call_at_its_end() {
     let params = alice();
     let email = [Threepid::email("alice@example.org").unwrap()];
 
-    let begun = stages(webhook.start(None, &Map::new(), &origin()).await);
+    let begun = stages(webhook.start(&Map::new(), &origin()).await);
     assert!(receiver.seen().is_empty(), "nothing is to be asked");
     let made = webhook
         .finish(account(OP, &params, &email), &origin())
@@ -105,15 +105,13 @@ async fn a_registration_is_one_call_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_session_keeps_its_name_and_a_new_one_gets_one() {
+async fn each_registration_has_a_session_of_its_own() {
     let receiver = Receiver::start().await;
     let webhook = receiver.webhook();
 
-    let known = stages(webhook.start(Some("mine"), &alice(), &origin()).await);
-    let first = stages(webhook.start(None, &alice(), &origin()).await);
-    let second = stages(webhook.start(None, &alice(), &origin()).await);
+    let first = stages(webhook.start(&alice(), &origin()).await);
+    let second = stages(webhook.start(&alice(), &origin()).await);
 
-    assert_eq!(known.session, "mine");
     assert_ne!(first.session, second.session);
     assert_eq!(first.session.len(), 24);
 }
@@ -125,10 +123,8 @@ async fn a_name_or_password_that_will_not_do_is_refused_at_the_beginning() {
     finish(&webhook, OP).await.unwrap();
     let weak = json!({ "username": "bob", "password": "short" });
 
-    let (status, taken) = refusal(webhook.start(None, &alice(), &origin()).await);
-    let weak = webhook
-        .start(None, weak.as_object().unwrap(), &origin())
-        .await;
+    let (status, taken) = refusal(webhook.start(&alice(), &origin()).await);
+    let weak = webhook.start(weak.as_object().unwrap(), &origin()).await;
 
     assert_eq!(status, 400);
     let words = json!({ "errcode": "M_USER_IN_USE", "error": "This name is taken." });
@@ -142,7 +138,7 @@ async fn where_names_are_not_told_a_registration_begins_all_the_same() {
     let webhook = receiver.webhook();
     receiver.set(Fault::error(404, "M_UNRECOGNIZED"));
 
-    let begun = webhook.start(None, &alice(), &origin()).await;
+    let begun = webhook.start(&alice(), &origin()).await;
     let told = webhook.available("username=alice", &origin()).await;
 
     assert_eq!(stages(begun).flows, [[DUMMY]]);

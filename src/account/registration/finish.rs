@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answered, RegistrationRules, kept::Kept, not_yet, op_id, without_us};
+use super::{Answered, Asker, Refusal, RegistrationRules, kept::Kept, not_yet, op_id, without_us};
 use crate::{
     account::{LEASE, password::is_not_yet},
     clock::Timestamp,
     error::{Error, Result},
     homeserver::{
-        Origin,
+        PassedBack,
         registration::{NewAccount, Registering},
     },
     session::Purpose,
@@ -29,7 +29,8 @@ pub(super) type Proved = (Threepid, Timestamp);
 
 /// What the claims of a registration came to.
 enum Claimed {
-    Yes(Vec<Proved>),
+    /// They are the registration's; whether what came of an earlier try is not known.
+    Yes(Vec<Proved>, bool),
     /// A proof is none any more.
     NotYet,
 }
@@ -41,12 +42,19 @@ impl RegistrationRules {
         mut kept: Kept,
         media: &[Medium],
         last: Option<&Map<String, Value>>,
-        origin: &Origin,
+        asker: &Asker,
     ) -> Result<Answered> {
+        if kept.is_unsaid {
+            self.keep(&kept).await?;
+            return Ok(self.challenge(&kept, Some(unsaid())));
+        }
+        if kept.tried {
+            self.count(asker)?;
+        }
         // Put down first: whatever becomes of this call, it counts as made.
         kept.tried = true;
         self.keep(&kept).await?;
-        let Claimed::Yes(proved) = self.claim(&kept, media).await? else {
+        let Claimed::Yes(proved, again) = self.claim(&kept, media).await? else {
             kept.proofs.clear();
             self.keep(&kept).await?;
             return Ok(self.challenge(&kept, Some(not_yet())));
@@ -63,19 +71,67 @@ impl RegistrationRules {
             threepids: &threepids,
             last,
         };
-        let made = self.registrar.finish(account, origin).await;
+        let made = self.registrar.finish(account, &asker.origin).await;
         match made {
             Ok(Registering::Registered(registered)) => {
                 self.put_down(&kept, &registered.user_id, &proved).await?;
                 Ok(Answered::Done(registered.body))
             }
-            Ok(refused) => {
+            Ok(other) if proved.is_empty() || is_certain(&other, &kept.session, again) => {
                 self.give_back(&kept, !proved.is_empty()).await?;
-                self.refused(kept, refused, origin).await
+                self.refused(kept, other, asker).await
             }
+            Ok(other) => self.find_out(kept, &proved, other, asker).await,
             Err(error) => {
                 self.leave(&kept, &proved, &error).await;
                 Err(error)
+            }
+        }
+    }
+
+    /// Asks at once what came of a registration that was not ended as it should: there are refusals that come after the
+    /// account was made, and those that a second try gets because the first one made it.
+    async fn find_out(
+        self: &Arc<Self>,
+        kept: Kept,
+        proved: &[Proved],
+        answer: Registering,
+        asker: &Asker,
+    ) -> Result<Answered> {
+        let op_id = op_id(self.id_of(&kept.session));
+        let account = NewAccount {
+            session: &kept.session,
+            op_id: &op_id,
+            params: &kept.params,
+            threepids: &[],
+            last: None,
+        };
+        match self.registrar.made(account).await {
+            Ok(Some(user_id)) => {
+                self.put_down(&kept, &user_id, proved).await?;
+                // The last that the homeserver was told is our question, which wanted no login.
+                let mut params = kept.params.clone();
+                params.entry("inhibit_login").or_insert(Value::Bool(false));
+                let account = NewAccount {
+                    params: &params,
+                    ..account
+                };
+                match self.registrar.repeat(account, &asker.origin).await {
+                    Ok(Registering::Registered(registered)) => Ok(Answered::Done(registered.body)),
+                    _ => without_us(answer),
+                }
+            }
+            Ok(None) => {
+                self.give_back(&kept, true).await?;
+                self.refused(kept, answer, asker).await
+            }
+            Err(error) => {
+                let open = Error::HomeserverTimeout(error.cause().unwrap_or("429").to_owned());
+                self.leave(&kept, proved, &open).await;
+                match answer {
+                    Registering::Refused(answer) => Ok(Answered::Refused(answer)),
+                    _ => Err(open),
+                }
             }
         }
     }
@@ -117,13 +173,14 @@ impl RegistrationRules {
             .map(|proof| (proof.threepid.clone(), proof.validated_at));
         let proved: Vec<Proved> = proved.collect();
         if proved.is_empty() {
-            return Ok(Claimed::Yes(proved));
+            return Ok(Claimed::Yes(proved, false));
         }
         let begun = validation
             .store
             .begin_registration(self.intent(kept, proofs, now)?);
         match begun.await? {
-            RegistrationBegun::Yes => Ok(Claimed::Yes(proved)),
+            RegistrationBegun::Yes => Ok(Claimed::Yes(proved, false)),
+            RegistrationBegun::Again => Ok(Claimed::Yes(proved, true)),
             RegistrationBegun::Held => Err(Error::ProofHeld),
             RegistrationBegun::InUse => Err(Error::InUse),
             RegistrationBegun::Taken { .. } | RegistrationBegun::No(_) => Ok(Claimed::NotYet),
@@ -234,7 +291,7 @@ impl RegistrationRules {
         self: &Arc<Self>,
         mut kept: Kept,
         answer: Registering,
-        origin: &Origin,
+        asker: &Asker,
     ) -> Result<Answered> {
         match answer {
             Registering::Stages(stages) if stages.session == kept.session => {
@@ -242,7 +299,7 @@ impl RegistrationRules {
                 self.keep(&kept).await?;
                 Ok(self.challenge(&kept, refusal))
             }
-            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, origin).await,
+            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, asker).await,
             other => {
                 if let Registering::Refused(answer) = &other
                     && answer.status == StatusCode::BAD_REQUEST
@@ -258,6 +315,10 @@ impl RegistrationRules {
     /// Leaves a registration whose end was not seen: the homeserver may have made the account. The same registration may
     /// end it at once, and if it does not, we ask.
     async fn leave(&self, kept: &Kept, proved: &[Proved], error: &Error) {
+        if let Err(error) = self.keep(kept).await {
+            let cause = error.cause();
+            tracing::warn!(cause, "what a registration proved could not be kept");
+        }
         if proved.is_empty() {
             return;
         }
@@ -274,9 +335,33 @@ impl RegistrationRules {
             tracing::warn!(%error, "claims of a registration could not be given back; they run out by themselves");
         }
         self.wake.notify_one();
-        if let Err(error) = self.keep(kept).await {
-            let cause = error.cause();
-            tracing::warn!(cause, "what a registration proved could not be kept");
-        }
     }
+}
+
+/// Whether an answer says for certain that no account was made; `again` if an earlier try may have made it.
+fn is_certain(answer: &Registering, session: &str, again: bool) -> bool {
+    match answer {
+        Registering::Registered(_) => false,
+        Registering::Stages(stages) => stages.session == session || !again,
+        Registering::Lost => !again,
+        Registering::Refused(answer) => !again && comes_before(answer),
+    }
+}
+
+/// Whether a refusal is one that homeservers give before they make the account: after it, there are others.
+fn comes_before(answer: &PassedBack) -> bool {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let code = body["errcode"].as_str().unwrap_or_default();
+    let is_of_names = matches!(
+        code,
+        "M_USER_IN_USE" | "M_INVALID_USERNAME" | "M_EXCLUSIVE" | "M_MISSING_PARAM"
+    );
+    let is_weak = code == "M_WEAK_PASSWORD" || code.starts_with("M_PASSWORD_");
+    answer.status == StatusCode::TOO_MANY_REQUESTS
+        || answer.status == StatusCode::BAD_REQUEST && (is_of_names || is_weak)
+}
+
+fn unsaid() -> Refusal {
+    let why = "The homeserver refused the user name or the password. Say others.";
+    ("M_UNAUTHORIZED".to_owned(), why.to_owned())
 }

@@ -45,6 +45,8 @@ pub(super) struct Kept {
     /// Whether the homeserver was asked to end it: there, nothing may be left to do but, say, another name, and any further
     /// request may make the account. It is made with the proofs claimed, or not at all.
     pub(super) tried: bool,
+    /// Whether the homeserver has refused what may not change: first it must be said anew.
+    pub(super) is_unsaid: bool,
     /// Tells where it was begun from elsewhere: a MAC.
     pub(super) network: Vec<u8>,
     /// Until when it may be finished, or repeated.
@@ -102,6 +104,7 @@ impl Kept {
                 is_news = true;
             }
         }
+        self.is_unsaid &= !is_news;
         self.params.extend(params.clone());
         Ok(is_news)
     }
@@ -111,6 +114,7 @@ impl Kept {
         for key in FIXED {
             self.params.remove(key);
         }
+        self.is_unsaid = true;
     }
 
     pub(super) fn proof_of(&self, medium: Medium) -> Option<&KeptProof> {

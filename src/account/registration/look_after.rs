@@ -22,6 +22,8 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 /// The pause after the first try, which doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// When it is asked first what came of a registration that another process began: it may be under way yet.
+const HEAD_START: Duration = Duration::from_secs(10);
 /// How long it is tried to bind an address.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24 * 7);
 /// How long a homeserver is asked what it made. Until then nobody else can use the address.
@@ -32,7 +34,8 @@ impl RegistrationRules {
     pub(crate) async fn take_over(&self) -> Result<()> {
         let validation = &self.account.validation;
         let now = validation.clock.now();
-        validation.store.free_registrations(now).await?;
+        let ask_at = now + HEAD_START;
+        validation.store.free_registrations(now, ask_at).await?;
         Ok(())
     }
 
@@ -82,15 +85,12 @@ impl RegistrationRules {
         for registration in due {
             let id = registration.id;
             let (tries, begun_at) = (registration.tries, registration.begun_at);
-            let patience = match registration.user_id {
-                Some(_) => GIVE_UP_AFTER,
-                None => GIVE_UP_ASKING_AFTER,
-            };
-            let is_old = now >= begun_at + patience;
+            let is_older = |span| now >= begun_at + span;
             match self.look_after_one(&registration).await {
                 Ok(true) => {}
-                Ok(false) | Err(_) if is_old => self.give_up(&registration).await?,
+                Ok(false) if is_older(GIVE_UP_AFTER) => self.give_up(&registration).await?,
                 Ok(false) => self.defer(id, tries, now).await?,
+                Err(_) if is_older(GIVE_UP_ASKING_AFTER) => self.give_up(&registration).await?,
                 Err(error) => {
                     let cause = error.cause();
                     tracing::warn!(cause, "what became of a registration is not known yet");
@@ -120,11 +120,7 @@ impl RegistrationRules {
         let key = validation.keys.find(due.key_id);
         let key = key.ok_or_else(|| Error::Internal("its key is gone".to_owned()))?;
         let (session, params) = read(&key.open(&due.id, sealed)?)?;
-        let _turn = self
-            .account
-            .turns
-            .wait(&format!("register {session}"))
-            .await;
+        let _turn = self.turn(&session).await;
         let kept = self.kept(&session).await?;
         if kept.as_ref().is_some_and(|kept| kept.finished.is_some()) {
             // Its client has ended it while we waited for our turn.
@@ -159,10 +155,11 @@ impl RegistrationRules {
         let row = self.row_of(&self.tombstone(&kept))?;
         let now = validation.clock.now();
         let due_at = now + LEASE;
-        validation
-            .store
-            .registered(due.id, &user_id, row, now, due_at)
-            .await?;
+        let store = &validation.store;
+        let is_news = store.registered(due.id, &user_id, row, now, due_at);
+        if !is_news.await? {
+            return Ok(None);
+        }
         tracing::info!(
             user_id,
             "an account whose making was not seen to end has been found"

@@ -15,7 +15,7 @@ mod stages;
 use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 pub(crate) use self::stages::stage_of;
 use self::{
@@ -80,7 +80,15 @@ pub(crate) struct Wish {
     pub(crate) session: Option<String>,
     /// The stage that it shows.
     pub(crate) stage: Option<Shown>,
+    pub(crate) asker: Asker,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// As the homeserver is told.
     pub(crate) origin: Origin,
+    /// As the limits count.
     pub(crate) source: Source,
 }
 
@@ -150,20 +158,22 @@ impl RegistrationRules {
         {
             return Ok(self.challenge(kept, Some(refusal)));
         }
-        let this = Arc::clone(self);
-        let account = Arc::clone(&self.account);
+        let session = wish.session.clone().filter(|_| known.is_some());
+        // Whoever goes away while they wait has asked for nothing.
+        let turn = match &session {
+            Some(session) => Some(self.turn(session).await),
+            None => None,
+        };
+        let (this, account) = (Arc::clone(self), Arc::clone(&self.account));
         account
             .to_the_end(async move {
-                let Some(session) = wish.session.clone().filter(|_| known.is_some()) else {
-                    return this.begin(wish).await;
+                let _turn = turn;
+                let kept = match &session {
+                    // Others of its requests may have come first.
+                    Some(session) => this.kept(session).await?,
+                    None => None,
                 };
-                let _turn = this
-                    .account
-                    .turns
-                    .wait(&format!("register {session}"))
-                    .await;
-                // Others of its requests may have come first.
-                match this.kept(&session).await? {
+                match kept {
                     None => this.begin(wish).await,
                     Some(kept) if kept.finished.is_some() => this.repeat(&kept, wish).await,
                     Some(kept) => this.go_on(kept, wish).await,
@@ -172,16 +182,27 @@ impl RegistrationRules {
             .await
     }
 
+    /// Requests of one session go one after the other.
+    async fn turn(&self, session: &str) -> OwnedMutexGuard<()> {
+        let turns = &self.account.turns;
+        turns.wait(&format!("register {session}")).await
+    }
+
+    /// # Errors
+    /// [`Error::Limited`] if too many registrations are asked for from there.
+    fn count(&self, asker: &Asker) -> Result<()> {
+        let validation = &self.account.validation;
+        let now = validation.clock.now();
+        validation.limiter.count_registration(asker.source, now)
+    }
+
     /// Begins a registration at the homeserver. A stage that is shown at once counts; one that was for a session which is
     /// no more does not.
     async fn begin(self: &Arc<Self>, wish: Wish) -> Result<Answered> {
-        let validation = &self.account.validation;
-        let now = validation.clock.now();
-        validation.limiter.count_registration(wish.source, now)?;
-        let started = self
-            .registrar
-            .start(None, &wish.params, &wish.origin)
-            .await?;
+        self.count(&wish.asker)?;
+        let now = self.account.validation.clock.now();
+        let started = self.registrar.start(&wish.params, &wish.asker.origin);
+        let started = started.await?;
         let mut kept = Kept {
             ends_at: (now + LIFE).0,
             ..Kept::default()
@@ -190,7 +211,7 @@ impl RegistrationRules {
             Registering::Stages(stages) => {
                 kept.params.clone_from(&wish.params);
                 let refusal = kept.learn(stages);
-                kept.network = self.network(&kept.session, wish.source);
+                kept.network = self.network(&kept.session, wish.asker.source);
                 if self.flows(&kept).is_empty() {
                     let cause = "the homeserver leaves no way to register that we could add an address to: it wants \
                                  addresses itself (Synapse's registrations_require_3pid), or none can be proved here";
@@ -200,7 +221,7 @@ impl RegistrationRules {
                     self.keep(&kept).await?;
                     return Ok(self.challenge(&kept, refusal));
                 }
-                self.show(kept, wish.stage, &wish.origin).await
+                self.show(kept, wish.stage, &wish.asker).await
             }
             other => without_us(other),
         }
@@ -209,33 +230,21 @@ impl RegistrationRules {
     /// Goes on with a registration that has begun.
     async fn go_on(self: &Arc<Self>, mut kept: Kept, wish: Wish) -> Result<Answered> {
         if kept.hear(&wish.params)? {
-            let validation = &self.account.validation;
-            let now = validation.clock.now();
-            validation.limiter.count_registration(wish.source, now)?;
-            // In a session of its own where this could end the registration: that says as well whether it is taken.
-            let session = (!kept.tried).then(|| kept.session.clone());
-            let told = self
-                .registrar
-                .start(session.as_deref(), &kept.params, &wish.origin)
-                .await?;
-            match told {
-                Registering::Stages(_) if session.is_none() => {}
-                Registering::Stages(stages) if stages.session == kept.session => {
-                    kept.learn(stages);
-                    self.keep(&kept).await?;
-                }
-                Registering::Stages(_) | Registering::Lost => {
-                    return self.begin_anew(kept, &wish.origin).await;
-                }
+            self.count(&wish.asker)?;
+            // In a session of its own: in that of the registration nothing may be left to do, and this would end it.
+            let told = self.registrar.start(&kept.params, &wish.asker.origin);
+            match told.await? {
+                Registering::Stages(_) | Registering::Lost => self.keep(&kept).await?,
                 other => return without_us(other),
             }
         }
-        self.show(kept, wish.stage, &wish.origin).await
+        self.show(kept, wish.stage, &wish.asker).await
     }
 
     /// The homeserver knows a session no more: the client gets a fresh one, with what was said and proved before.
-    async fn begin_anew(&self, kept: Kept, origin: &Origin) -> Result<Answered> {
-        let started = self.registrar.start(None, &kept.params, origin).await?;
+    async fn begin_anew(&self, kept: Kept, asker: &Asker) -> Result<Answered> {
+        self.count(asker)?;
+        let started = self.registrar.start(&kept.params, &asker.origin).await?;
         match started {
             Registering::Stages(stages) => {
                 let mut fresh = kept;
@@ -263,7 +272,7 @@ impl RegistrationRules {
             threepids: &[],
             last: None,
         };
-        match self.registrar.repeat(account, &wish.origin).await? {
+        match self.registrar.repeat(account, &wish.asker.origin).await? {
             Registering::Stages(_) | Registering::Lost => {
                 let session = Some(kept.session.clone());
                 self.begin(Wish {
@@ -344,7 +353,7 @@ fn without_us(answer: Registering) -> Result<Answered> {
         Registering::Refused(answer) => Ok(Answered::Refused(answer)),
         Registering::Registered(registered) => {
             let user_id = &registered.user_id;
-            tracing::info!(user_id, "the homeserver answered a registration by itself");
+            tracing::debug!(user_id, "the homeserver answered a registration by itself");
             Ok(Answered::Done(registered.body))
         }
         Registering::Stages(_) | Registering::Lost => Err(Error::HomeserverFailed(

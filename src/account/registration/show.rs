@@ -5,19 +5,16 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use super::{
-    Answered, Refusal, RegistrationRules, Shown, done,
+    Answered, Asker, Refusal, RegistrationRules, Shown, done,
     kept::{Kept, KeptProof},
     not_yet,
-    stages::{Flow, ends_there},
+    stages::{Flow, ends_there, has_more},
     without_us,
 };
 use crate::{
     account::password::is_not_yet,
     error::Result,
-    homeserver::{
-        Origin,
-        registration::{DUMMY, Registering},
-    },
+    homeserver::registration::{DUMMY, Registering},
     secret::{ClientSecret, Sid},
     session::Purpose,
     threepid::Medium,
@@ -29,10 +26,13 @@ impl RegistrationRules {
         self: &Arc<Self>,
         mut kept: Kept,
         stage: Option<Shown>,
-        origin: &Origin,
+        asker: &Asker,
     ) -> Result<Answered> {
         match stage {
-            None => self.take_from_pages(&mut kept).await?,
+            None => {
+                self.take_from_pages(&mut kept).await?;
+                return self.look(kept, asker).await;
+            }
             Some(Shown::Address(medium, shown)) => {
                 if let Some(refusal) = self.take_note(&mut kept, medium, shown).await? {
                     self.keep(&kept).await?;
@@ -40,19 +40,49 @@ impl RegistrationRules {
                 }
             }
             Some(Shown::Other(name, auth)) => {
-                return self.show_other(kept, &name, auth, origin).await;
+                return self.show_other(kept, &name, auth, asker).await;
             }
         }
+        self.conclude(kept, asker).await
+    }
+
+    /// Ends the registration if nothing is left to be done.
+    async fn conclude(self: &Arc<Self>, kept: Kept, asker: &Asker) -> Result<Answered> {
         let done = done(&kept, None);
         let flows = self.flows(&kept).into_iter();
         let ended = flows
             .filter(|flow| flow.ends_here)
             .find(|flow| flow.is_done(&done));
         if let Some(flow) = ended {
-            return self.finish(kept, &flow.media, None, origin).await;
+            return self.finish(kept, &flow.media, None, asker).await;
         }
         self.keep(&kept).await?;
         Ok(self.challenge(&kept, None))
+    }
+
+    /// Looks how far it is: what was done on the homeserver's own pages, it alone knows.
+    async fn look(self: &Arc<Self>, mut kept: Kept, asker: &Asker) -> Result<Answered> {
+        if !has_more(&kept.flows, &kept.completed) {
+            return self.conclude(kept, asker).await;
+        }
+        let mut auth = Map::new();
+        auth.insert("session".to_owned(), json!(kept.session));
+        if kept.tried || ends_there(&kept.flows) {
+            return match ending(&kept, self.flows(&kept), None) {
+                Some(flow) => self.finish(kept, &flow.media, Some(&auth), asker).await,
+                None => self.conclude(kept, asker).await,
+            };
+        }
+        let (session, params) = (&kept.session, &kept.params);
+        let told = self.registrar.stage(session, params, &auth, &asker.origin);
+        match told.await? {
+            Registering::Stages(stages) if stages.session == kept.session => {
+                kept.learn(stages);
+                self.conclude(kept, asker).await
+            }
+            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, asker).await,
+            other => without_us(other),
+        }
     }
 
     /// Keeps a session that proves an address; why it proves none, if it does not.
@@ -84,7 +114,7 @@ impl RegistrationRules {
         mut kept: Kept,
         name: &str,
         auth: Map<String, serde_json::Value>,
-        origin: &Origin,
+        asker: &Asker,
     ) -> Result<Answered> {
         let flows = self.flows(&kept);
         if !flows
@@ -97,18 +127,17 @@ impl RegistrationRules {
         }
         let mut auth = auth;
         auth.insert("session".to_owned(), json!(kept.session));
-        if name == DUMMY || kept.tried || ends_there(&kept.flows, &kept.completed, name) {
-            let ended = ending(&kept, flows, name);
+        if name == DUMMY || kept.tried || ends_there(&kept.flows) {
+            let ended = ending(&kept, flows, Some(name));
             let last = (name != DUMMY).then_some(&auth);
             if let Some(flow) = ended {
-                return self.finish(kept, &flow.media, last, origin).await;
+                return self.finish(kept, &flow.media, last, asker).await;
             }
             self.keep(&kept).await?;
             return Ok(self.challenge(&kept, Some(ours_first())));
         }
-        let shown = self
-            .registrar
-            .stage(&kept.session, &kept.params, &auth, origin);
+        let (session, params) = (&kept.session, &kept.params);
+        let shown = self.registrar.stage(session, params, &auth, &asker.origin);
         match shown.await? {
             Registering::Stages(stages) if stages.session == kept.session => {
                 let refusal = kept.learn(stages);
@@ -116,9 +145,9 @@ impl RegistrationRules {
                     self.keep(&kept).await?;
                     return Ok(self.challenge(&kept, refusal));
                 }
-                Box::pin(self.show(kept, None, origin)).await
+                self.conclude(kept, asker).await
             }
-            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, origin).await,
+            Registering::Stages(_) | Registering::Lost => self.begin_anew(kept, asker).await,
             other => without_us(other),
         }
     }
@@ -140,19 +169,21 @@ impl RegistrationRules {
     }
 }
 
-/// The flow that a stage of the homeserver's may end: of several the one with the most addresses.
-fn ending(kept: &Kept, flows: Vec<Flow>, name: &str) -> Option<Flow> {
-    let done = done(kept, Some(name));
-    let has_ours = |flow: &Flow| {
-        let is_meant = flow.stages.iter().any(|stage| stage == name);
+/// The flow that may end at the homeserver, by a stage that is shown, or was done there: of several the one with the most
+/// addresses. What of its own stages is left, the homeserver knows.
+fn ending(kept: &Kept, flows: Vec<Flow>, shown: Option<&str>) -> Option<Flow> {
+    let done = done(kept, shown);
+    let may_end = |flow: &Flow| {
         let is_proved = |medium: &Medium| kept.proof_of(*medium).is_some();
-        is_meant && flow.media.iter().all(is_proved)
+        let is_meant = |shown| flow.stages.iter().any(|stage| stage == shown);
+        match shown {
+            Some(DUMMY) => flow.ends_here && flow.is_done(&done),
+            shown => shown.is_none_or(is_meant) && flow.media.iter().all(is_proved),
+        }
     };
-    // Once the end was tried, the homeserver knows best what else is left.
-    let is_done = |flow: &Flow| flow.is_done(&done) || kept.tried && has_ours(flow);
     flows
         .into_iter()
-        .filter(|flow| is_done(flow) && (name != DUMMY || flow.ends_here))
+        .filter(may_end)
         .max_by_key(|flow| flow.media.len())
 }
 

@@ -41,10 +41,11 @@ pub(super) fn offered(
     can_prove: impl Fn(Medium) -> bool,
 ) -> Vec<Flow> {
     let ways = ways(requires, can_prove);
+    let ends_there = ends_there(homeserver);
     let mut flows = Vec::new();
     for theirs in homeserver.iter().filter(|flow| !is_native(flow)) {
         for media in &ways {
-            let flow = combined(theirs, media);
+            let flow = combined(theirs, media, ends_there);
             if !flows.contains(&flow) {
                 flows.push(flow);
             }
@@ -67,10 +68,19 @@ fn ways(requires: Requires, can_prove: impl Fn(Medium) -> bool) -> Vec<Vec<Mediu
     ways.into_iter().filter(can).collect()
 }
 
-/// Whether showing `stage` may end the registration at the homeserver, which has `completed` before.
-pub(super) fn ends_there(homeserver: &[Vec<String>], completed: &[String], stage: &str) -> bool {
-    let is_done = |other: &String| other == stage || completed.contains(other);
-    homeserver.iter().any(|flow| flow.iter().all(is_done))
+/// Whether a stage of the homeserver's may end the registration there: some way does not wait for us. Which stages are
+/// done by now, the homeserver alone knows, whose own pages do them too.
+pub(super) fn ends_there(homeserver: &[Vec<String>]) -> bool {
+    let waits = |flow: &&Vec<String>| flow.iter().any(|stage| stage == DUMMY);
+    let ours = homeserver.iter().filter(|flow| !is_native(flow));
+    ours.filter(|flow| !waits(flow)).count() > 0
+}
+
+/// Whether clients have something to do at the homeserver yet.
+pub(super) fn has_more(homeserver: &[Vec<String>], completed: &[String]) -> bool {
+    let is_open = |stage: &String| stage != DUMMY && !completed.contains(stage);
+    let ours = homeserver.iter().filter(|flow| !is_native(flow));
+    ours.flatten().any(is_open)
 }
 
 fn is_native(flow: &[String]) -> bool {
@@ -78,18 +88,20 @@ fn is_native(flow: &[String]) -> bool {
     flow.iter().any(is_ours)
 }
 
-/// Ours come last where the homeserver waits for a dummy, which is then withheld; else first, before the stage that the
-/// homeserver takes for the last.
-fn combined(theirs: &[String], media: &[Medium]) -> Flow {
+/// Ours come last where the homeserver waits for a dummy, which is then withheld; else first (`ends_there`), before the
+/// stage that the homeserver takes for the last.
+fn combined(theirs: &[String], media: &[Medium], ends_there: bool) -> Flow {
     let ours = media.iter().map(|medium| stage_of(*medium).to_owned());
     let waits = theirs.iter().any(|stage| stage == DUMMY);
     let stages = if media.is_empty() {
         theirs.to_vec()
-    } else if waits {
-        let rest = theirs.iter().filter(|stage| *stage != DUMMY);
-        rest.cloned().chain(ours).collect()
     } else {
-        ours.chain(theirs.iter().cloned()).collect()
+        let rest = theirs.iter().filter(|stage| *stage != DUMMY).cloned();
+        if ends_there {
+            ours.chain(rest).collect()
+        } else {
+            rest.chain(ours).collect()
+        }
     };
     Flow {
         stages,
@@ -178,22 +190,33 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_may_be_the_last_is_told() {
-        for (homeserver, completed, stage, expected) in [
-            (vec!["a m.login.dummy"], vec![], "a", false),
-            (vec!["a m.login.dummy"], vec!["a"], "m.login.dummy", true),
-            (vec!["token"], vec![], "token", true),
-            (vec!["a b"], vec![], "b", false),
-            (vec!["a b"], vec!["a"], "b", true),
-            (vec!["a b m.login.dummy", "b"], vec![], "b", true),
-            (vec![""], vec![], "anything", true),
+    fn a_homeserver_that_does_not_wait_for_us_is_known() {
+        for (homeserver, expected) in [
+            (vec!["m.login.dummy"], false),
+            (vec!["a m.login.dummy", "b m.login.dummy"], false),
+            (vec!["a m.login.dummy", "a m.login.email.identity"], false),
+            (vec!["a m.login.dummy", "token"], true),
+            (vec!["token"], true),
+            (vec![""], true),
+        ] {
+            assert_eq!(ends_there(&flows(&homeserver)), expected, "{homeserver:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_to_be_done_at_the_homeserver_is_known() {
+        for (homeserver, completed, expected) in [
+            (vec!["m.login.dummy"], vec![], false),
+            (vec!["a m.login.dummy"], vec![], true),
+            (vec!["a m.login.dummy"], vec!["a"], false),
+            (vec!["m.login.dummy", "a m.login.msisdn"], vec![], false),
         ] {
             let completed: Vec<String> = completed
                 .iter()
                 .map(|text: &&str| (*text).to_owned())
                 .collect();
-            let ends = ends_there(&flows(&homeserver), &completed, stage);
-            assert_eq!(ends, expected, "{homeserver:?} {completed:?} {stage}");
+            let has_more = has_more(&flows(&homeserver), &completed);
+            assert_eq!(has_more, expected, "{homeserver:?} {completed:?}");
         }
     }
 }

@@ -40,12 +40,11 @@ impl Overlay<'_> {
     /// `POST /_matrix/client/v3/register` without a stage.
     pub(in crate::homeserver) async fn start(
         &self,
-        session: Option<&str>,
         params: &Map<String, Value>,
         origin: &Origin,
     ) -> Result<Registering> {
-        let auth = session.map(|session| json!({ "session": session }));
-        let answer = self.post(Asked::reading(Method::POST, REGISTER), params, auth, origin);
+        let asked = Asked::reading(Method::POST, REGISTER);
+        let answer = self.post(asked, params, None, origin);
         self.hide(read(answer.await?)?)
     }
 

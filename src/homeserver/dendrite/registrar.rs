@@ -13,7 +13,7 @@ use crate::{
     homeserver::{
         Origin, PassedBack,
         api::{Overlay, is_in_use, name_query},
-        registration::{NewAccount, Registered, Registering, Registrar, Stages},
+        registration::{NewAccount, Registered, Registering, Registrar},
     },
 };
 
@@ -29,14 +29,8 @@ impl Dendrite {
 
 #[async_trait]
 impl Registrar for Dendrite {
-    /// Looks at name and password in a session that is never used: in one that a refusal has left complete, this would
-    /// make the account. That a name is taken is else told at the end.
-    async fn start(
-        &self,
-        session: Option<&str>,
-        params: &Map<String, Value>,
-        origin: &Origin,
-    ) -> Result<Registering> {
+    /// Asks for the name before: that it is taken is else told at the end.
+    async fn start(&self, params: &Map<String, Value>, origin: &Origin) -> Result<Registering> {
         let overlay = self.overlay();
         if let Some(query) = name_query(params) {
             let told = overlay.available(&query, origin).await?;
@@ -47,14 +41,7 @@ impl Registrar for Dendrite {
                 return Ok(Registering::Refused(told));
             }
         }
-        let begun = overlay.start(None, params, origin).await?;
-        Ok(match (session, begun) {
-            (Some(session), Registering::Stages(stages)) => Registering::Stages(Stages {
-                session: session.to_owned(),
-                ..stages
-            }),
-            (_, begun) => begun,
-        })
+        overlay.start(params, origin).await
     }
 
     async fn stage(

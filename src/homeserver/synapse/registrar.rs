@@ -50,15 +50,10 @@ impl Synapse {
 
 #[async_trait]
 impl Registrar for Synapse {
-    async fn start(
-        &self,
-        session: Option<&str>,
-        params: &Map<String, Value>,
-        origin: &Origin,
-    ) -> Result<Registering> {
+    async fn start(&self, params: &Map<String, Value>, origin: &Origin) -> Result<Registering> {
         match self.overlay() {
-            Some(overlay) => overlay.start(session, params, origin).await,
-            None => self.start_by_secret(session, params).await,
+            Some(overlay) => overlay.start(params, origin).await,
+            None => self.start_by_secret(params).await,
         }
     }
 

@@ -65,11 +65,7 @@ impl fmt::Debug for SharedSecret {
 
 impl Synapse {
     /// A session of ours: Synapse knows of none. The name and the password are looked at, as Synapse would itself.
-    pub(super) async fn start_by_secret(
-        &self,
-        session: Option<&str>,
-        params: &Map<String, Value>,
-    ) -> Result<Registering> {
+    pub(super) async fn start_by_secret(&self, params: &Map<String, Value>) -> Result<Registering> {
         if let Some(username) = text(params, "username") {
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("username", username)
@@ -83,9 +79,8 @@ impl Synapse {
             let policy = self.client.password_policy().await?;
             policy.check(&NewPassword::parse(password)?)?;
         }
-        let fresh = || URL_SAFE_NO_PAD.encode(random::<18>());
         Ok(Registering::Stages(Stages {
-            session: session.map_or_else(fresh, str::to_owned),
+            session: URL_SAFE_NO_PAD.encode(random::<18>()),
             flows: vec![vec![DUMMY.to_owned()]],
             ..Stages::default()
         }))
@@ -105,30 +100,26 @@ impl Synapse {
             "nonce": nonce, "username": username, "password": password, "admin": false,
             "mac": self.secret()?.mac(&nonce, username, password), "device_id": device_of(account.op_id),
         });
-        for key in [
-            "initial_device_display_name",
-            "refresh_token",
-            "inhibit_login",
-        ] {
-            if let Some(value) = params.get(key) {
-                body[key] = value.clone();
-            }
-        }
+        add_login(&mut body, params);
         let asked = Asked::changing(Method::POST, REGISTER);
         let call = Call::new(asked, REGISTER.to_owned())
             .json(&body)
             .origin(origin);
         let answer = self.client.send(call).await?;
         if answer.status == StatusCode::OK {
-            return registered(answer).map(Registering::Registered);
+            return done(answer, params);
         }
         if !answer.says(StatusCode::BAD_REQUEST, "M_USER_IN_USE") {
             return refused(answer);
         }
         // Perhaps it is we who took it: the answer to an earlier try may have been lost.
         match self.log_in(account, origin).await? {
-            Registering::Registered(done) => Ok(Registering::Registered(done)),
-            _ => refused(answer),
+            Registering::Refused(other) if other.status != StatusCode::FORBIDDEN => {
+                let cause = "the homeserver lets nobody log in: whose a user name is that was asked for is not known";
+                Err(Error::HomeserverTimeout(cause.to_owned()))
+            }
+            Registering::Refused(_) => refused(answer),
+            made => Ok(made),
         }
     }
 
@@ -155,18 +146,14 @@ impl Synapse {
             "password": text(params, "password").unwrap_or_default(),
             "device_id": device_of(account.op_id),
         });
-        for key in ["initial_device_display_name", "refresh_token"] {
-            if let Some(value) = params.get(key) {
-                body[key] = value.clone();
-            }
-        }
+        add_login(&mut body, params);
         let asked = Asked::changing(Method::POST, LOGIN);
         let call = Call::new(asked, LOGIN.to_owned())
             .json(&body)
             .origin(origin);
         let answer = self.client.send(call).await?;
         match answer.status {
-            StatusCode::OK => registered(answer).map(Registering::Registered),
+            StatusCode::OK => done(answer, params),
             _ => refused(answer),
         }
     }
@@ -203,7 +190,13 @@ impl Synapse {
         let ours = device_of(account.op_id);
         let is_ours = |device: &Value| device["device_id"].as_str() == Some(ours.as_str());
         let has_ours = devices.is_some_and(|devices| devices.iter().any(is_ours));
-        Ok(has_ours.then_some(user_id))
+        if has_ours {
+            return Ok(Some(user_id));
+        }
+        // Perhaps ours after all, whose device is gone.
+        let cause =
+            "somebody has the user name that was asked for: whose the account is, is not known";
+        Err(Error::HomeserverTimeout(cause.to_owned()))
     }
 
     async fn nonce(&self) -> Result<String> {
@@ -218,6 +211,24 @@ impl Synapse {
             .ok_or_else(|| asked.broken("200 and no nonce"))?
             .to_owned())
     }
+}
+
+/// What a login is to be like. There always is one: by its device the account is known again.
+fn add_login(body: &mut Value, params: &Map<String, Value>) {
+    for key in ["initial_device_display_name", "refresh_token"] {
+        if let Some(value) = params.get(key) {
+            body[key] = value.clone();
+        }
+    }
+}
+
+/// The account, and the login unless none was asked for.
+fn done(answer: Answer, params: &Map<String, Value>) -> Result<Registering> {
+    let mut registered = registered(answer)?;
+    if params.get("inhibit_login") == Some(&Value::Bool(true)) {
+        registered.body = json!({ "user_id": registered.user_id }).to_string().into();
+    }
+    Ok(Registering::Registered(registered))
 }
 
 /// The device that an operation opens. Who does not know the operation can not know it.

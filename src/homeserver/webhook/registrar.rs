@@ -28,12 +28,7 @@ pub(super) const AVAILABLE: Verb = Verb::reading("account/available");
 impl Registrar for Webhook {
     /// Tells the homeserver nothing, but asks whether the name is free and what a password must have, where it answers
     /// that.
-    async fn start(
-        &self,
-        session: Option<&str>,
-        params: &Map<String, Value>,
-        _: &Origin,
-    ) -> Result<Registering> {
+    async fn start(&self, params: &Map<String, Value>, _: &Origin) -> Result<Registering> {
         if let Some(name) = params.get("username").and_then(Value::as_str) {
             match self.ask_available(name).await? {
                 Some(told) if told.status != StatusCode::OK => {
@@ -47,7 +42,7 @@ impl Registrar for Webhook {
             policy.check(&NewPassword::parse(password)?)?;
         }
         Ok(Registering::Stages(Stages {
-            session: session.map_or_else(fresh_id, str::to_owned),
+            session: fresh_id(),
             flows: vec![vec![DUMMY.to_owned()]],
             ..Stages::default()
         }))

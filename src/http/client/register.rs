@@ -10,7 +10,7 @@ use url::form_urlencoded;
 
 use super::uia::{self, CREDENTIALS, shows_credentials, stage_of};
 use crate::{
-    account::registration::{Answered, RegistrationRules, Shown, Wish},
+    account::registration::{Answered, Asker, RegistrationRules, Shown, Wish},
     error::{Error, Result},
     homeserver::PassedOn,
     http::{
@@ -22,6 +22,21 @@ use crate::{
 
 /// How application services say what they are (Application Service API, "Registration").
 const APPLICATION_SERVICE: &str = "m.login.application_service";
+
+/// What a new account may be asked for with (Client-Server API, "Account registration"), as text; the last is for guests who
+/// become users.
+const TEXTS: [&str; 5] = [
+    "username",
+    "password",
+    "device_id",
+    "initial_device_display_name",
+    "guest_access_token",
+];
+/// The longest user name and device, device name, password and token, in characters.
+const LONGEST_NAME: usize = 255;
+const LONGEST_DEVICE_NAME: usize = 100;
+const LONGEST_PASSWORD: usize = 512;
+const LONGEST_TOKEN: usize = 4096;
 
 /// `POST /_matrix/client/v3/register` (Client-Server API, "Account registration"). The homeserver's own, with our stage
 /// in its flows. Guests and application services, who have no address, are the homeserver's alone.
@@ -44,7 +59,8 @@ pub(crate) async fn post(
     };
     let body = read_body(request).await?;
     let wanted = || Object::parse(&body);
-    if is_guest || is_service(&wanted()?) {
+    let has_token = access_token.is_some() || query.contains("access_token=");
+    if is_guest || is_service(&wanted()?, has_token) {
         let passed_on = PassedOn {
             method: Method::POST,
             path_and_query: format!("{}{query}", path.as_str()),
@@ -59,8 +75,10 @@ pub(crate) async fn post(
         params,
         session: session(&auth)?,
         stage: shown(auth)?,
-        origin,
-        source: source.0,
+        asker: Asker {
+            origin,
+            source: source.0,
+        },
     };
     let answered = rules(&app)?.register(wish).await?;
     Ok(match answered {
@@ -111,21 +129,59 @@ fn is_guest(query: &str) -> Result<bool> {
     }
 }
 
-/// Whether an application service asks, which has no stages to show: without one, the homeserver makes an account for
-/// those alone whose token it knows.
-fn is_service(body: &Object) -> bool {
+/// Whether an application service asks, which has a token and no stages to show. No key may be there that another reader
+/// takes for `auth` or `type` as well: there are homeservers to which `Auth` is the same.
+fn is_service(body: &Object, has_token: bool) -> bool {
     let kind = body.value("type").and_then(Value::as_str);
-    kind == Some(APPLICATION_SERVICE) && body.value("auth").is_none()
+    has_token && kind == Some(APPLICATION_SERVICE) && !body.entries().contains_key("auth") && {
+        let mut keys = body.entries().keys();
+        keys.all(|key| is_plain(key))
+    }
 }
 
-/// What is wanted, and `auth`.
+/// Whether a key is read by everybody as the same one.
+fn is_plain(key: &str) -> bool {
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+    key.bytes().all(is_plain)
+}
+
+/// What is wanted, and `auth`. Of the body, the homeserver is shown what the specification names, and nothing else: what it
+/// would make of the rest, we do not know.
 fn split(body: &Object) -> Result<(Map<String, Value>, Map<String, Value>)> {
-    let mut params = body.entries().clone();
-    match params.remove("auth") {
-        None | Some(Value::Null) => Ok((params, Map::new())),
-        Some(Value::Object(auth)) => Ok((params, auth)),
+    let mut params = Map::new();
+    for key in TEXTS {
+        if let Some(text) = body.optional_string(key)? {
+            check_text(key, text)?;
+            params.insert(key.to_owned(), text.into());
+        }
+    }
+    for key in ["inhibit_login", "refresh_token"] {
+        if let Some(value) = body.optional_bool(key)? {
+            params.insert(key.to_owned(), value.into());
+        }
+    }
+    match body.value("auth") {
+        None => Ok((params, Map::new())),
+        Some(Value::Object(auth)) => Ok((params, auth.clone())),
         Some(_) => Err(Error::BadJson("The key auth must be an object.".into())),
     }
+}
+
+/// Whether a homeserver can make the account with it: some look only once it is made.
+fn check_text(key: &str, text: &str) -> Result<()> {
+    let most = match key {
+        "initial_device_display_name" => LONGEST_DEVICE_NAME,
+        "password" => LONGEST_PASSWORD,
+        "guest_access_token" => LONGEST_TOKEN,
+        _ => LONGEST_NAME,
+    };
+    if text.chars().count() > most || text.contains('\0') {
+        return Err(Error::invalid(format!(
+            "The key {key} must be at most {most} characters, without a null."
+        )));
+    }
+    Ok(())
 }
 
 fn session(auth: &Map<String, Value>) -> Result<Option<String>> {
@@ -153,7 +209,12 @@ fn shown(auth: Map<String, Value>) -> Result<Option<Shown>> {
             let credentials = shows_credentials.then(|| uia::credentials(&auth, CREDENTIALS));
             Shown::Address(medium, credentials.transpose()?)
         }
-        None => Shown::Other(name, auth),
+        None if auth.keys().all(|key| is_plain(key)) => Shown::Other(name, auth),
+        None => {
+            let why =
+                "The keys of auth must be lower-case letters, digits, \"_\", \".\" and \"-\".";
+            return Err(Error::BadJson(why.into()));
+        }
     }))
 }
 

@@ -27,7 +27,9 @@ impl Registrations for SqliteStore {
         self.writer
             .run(Size::Many, move |connection| {
                 Ok(match begin(connection, &registration)? {
-                    RegistrationBegun::Yes => Verdict::Keep(RegistrationBegun::Yes),
+                    begun @ (RegistrationBegun::Yes | RegistrationBegun::Again) => {
+                        Verdict::Keep(begun)
+                    }
                     refused => Verdict::Undo(refused),
                 })
             })
@@ -142,13 +144,14 @@ impl Registrations for SqliteStore {
         .await
     }
 
-    async fn free_registrations(&self, now: Timestamp) -> StoreResult<usize> {
+    async fn free_registrations(&self, now: Timestamp, ask_at: Timestamp) -> StoreResult<usize> {
         self.write_one(move |connection| {
             let freed: HashSet<[u8; 32]> = connection
                 .prepare_cached(
-                    "UPDATE registration SET due_at = ?1 WHERE user_id IS NULL AND due_at > ?1 RETURNING id",
+                    "UPDATE registration SET due_at = iif(user_id IS NULL, ?2, ?1)
+                     WHERE due_at > iif(user_id IS NULL, ?2, ?1) RETURNING id",
                 )?
-                .query_map([now.0], |row| row.get(0))?
+                .query_map([now.0, ask_at.0], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             Ok(freed.len())
         })
@@ -171,7 +174,8 @@ fn begin(
             Claimed::No(session) => return Ok(RegistrationBegun::No(session)),
         }
     }
-    let begun_at = first_begun(connection, registration)?;
+    let before = first_begun(connection, registration)?;
+    let begun_at = before.unwrap_or(registration.now);
     if !drop_others(connection, registration)? {
         return Ok(RegistrationBegun::Held);
     }
@@ -180,18 +184,21 @@ fn begin(
             return why_not(connection, registration, &proof.threepid);
         }
     }
-    Ok(RegistrationBegun::Yes)
+    Ok(match before {
+        Some(_) => RegistrationBegun::Again,
+        None => RegistrationBegun::Yes,
+    })
 }
 
-/// When this registration was begun first, now or before.
+/// When this registration was begun first, if it was before.
 fn first_begun(
     connection: &Connection,
     registration: &NewRegistration,
-) -> rusqlite::Result<Timestamp> {
+) -> rusqlite::Result<Option<Timestamp>> {
     let begun: Option<i64> = connection
         .prepare_cached("SELECT min(begun_at) FROM registration WHERE id = ?1")?
         .query_row([registration.id], |row| row.get(0))?;
-    Ok(begun.map_or(registration.now, Timestamp))
+    Ok(begun.map(Timestamp))
 }
 
 /// Gives back the proofs that this registration was begun with before, and uses no more; `false` if one of them is held
@@ -642,7 +649,7 @@ mod tests {
         assert_eq!(stored.next().await, Some(later(3)));
         assert_eq!(begin(2, 1).await, RegistrationBegun::Held);
         assert_eq!(begin(1, 2).await, RegistrationBegun::Held);
-        assert_eq!(begin(1, 1).await, RegistrationBegun::Yes);
+        assert_eq!(begin(1, 1).await, RegistrationBegun::Again);
         assert_eq!(begin(1, 1).await, RegistrationBegun::Held);
         assert_eq!(stored.lease(later(6), 9).await[0].begun_at, NOW);
     }
@@ -657,7 +664,7 @@ mod tests {
         let same = stored.begin(new_at(later(2), 1, 1, &[&proof])).await;
 
         assert_eq!(other, RegistrationBegun::Held);
-        assert_eq!(same, RegistrationBegun::Yes);
+        assert_eq!(same, RegistrationBegun::Again);
     }
 
     #[tokio::test]
@@ -673,7 +680,7 @@ mod tests {
 
         let again = stored.begin(new(1, &[&kept])).await;
 
-        assert_eq!(again, RegistrationBegun::Yes);
+        assert_eq!(again, RegistrationBegun::Again);
         let other = stored.begin(new(2, &[&dropped])).await;
         assert_eq!(other, RegistrationBegun::Yes);
         let due = stored.lease(later(5), 9).await;
@@ -693,7 +700,7 @@ mod tests {
 
         let again = stored.begin(new_at(later(2), 1, 1, &[&newer])).await;
 
-        assert_eq!(again, RegistrationBegun::Yes);
+        assert_eq!(again, RegistrationBegun::Again);
         assert!(stored.registered(1, NOW).await);
         assert!(stored.is_taken(&newer).await && !stored.is_taken(&older).await);
     }
@@ -906,7 +913,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_makes_all_due_whose_account_is_not_known() {
+    async fn a_start_makes_all_due_and_asks_a_little_later() {
         let stored = Stored::new();
         let (one, two, made) = (
             stored.proof(1, "a@b.org").await,
@@ -917,10 +924,11 @@ mod tests {
         stored.begin(new(2, &[&made])).await;
         stored.registered(2, later(4)).await;
 
-        assert_eq!(stored.store.free_registrations(later(1)).await.unwrap(), 1);
+        let freed = stored.store.free_registrations(later(1), later(2)).await;
 
-        assert_eq!(ids(&stored.lease(later(1), 9).await), [1]);
-        assert_eq!(ids(&stored.lease(later(4), 9).await), [1, 2]);
+        assert_eq!(freed.unwrap(), 2);
+        assert_eq!(ids(&stored.lease(later(1), 9).await), [2]);
+        assert_eq!(stored.next().await, Some(later(2)));
     }
 
     #[tokio::test]

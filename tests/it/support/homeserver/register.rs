@@ -51,6 +51,12 @@ impl Registration {
     pub(super) fn forget(&mut self) {
         self.sessions.clear();
     }
+
+    /// Does a stage of a session, as a page of the homeserver's own does.
+    pub(crate) fn complete(&mut self, session: &str, stage: &str) {
+        let session = self.sessions.get_mut(session).expect("a session");
+        session.completed.push(stage.to_owned());
+    }
 }
 
 /// A session of user-interactive authentication.
