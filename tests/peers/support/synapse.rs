@@ -25,6 +25,8 @@ const SYNAPSE: &str = "matrix-synapse==1.163.2";
 pub(crate) const SERVER_NAME: &str = "synapse.test";
 /// What lets us register whom we like.
 pub(crate) const SHARED_SECRET: &str = "for the tests alone";
+/// How often it is started again where it was.
+const RESTARTS: usize = 5;
 /// The administrator who is always there.
 const OPERATOR: &str = "operator";
 /// The access token of the bridge that some Synapses know: an application service.
@@ -295,8 +297,14 @@ impl Synapse {
 
     /// Starts it again after [`Self::stop`], at the same address with the same data.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(&self.dir);
-        self.wait_until_it_answers().await;
+        // While it is gone, a connection of somebody else's may have its port for a moment.
+        for _ in 0..RESTARTS {
+            self.child = spawn(&self.dir);
+            if self.answers().await {
+                return;
+            }
+        }
+        panic!("Synapse did not start again: {}", self.log());
     }
 
     /// Stops it in what it does: connections are taken, and nothing is answered.
@@ -314,14 +322,25 @@ impl Synapse {
     }
 
     async fn wait_until_it_answers(&mut self) {
+        let answers = self.answers().await;
+        assert!(answers, "Synapse did not start: {}", self.log());
+    }
+
+    /// Waits until it answers; `false` if it ends before it does.
+    async fn answers(&mut self) -> bool {
+        let mut has_ended = false;
         until("Synapse answers", async || {
-            let ended = self.child.try_wait().expect("it is a child of ours");
-            assert!(ended.is_none(), "Synapse did not start: {}", self.log());
+            has_ended = self
+                .child
+                .try_wait()
+                .expect("it is a child of ours")
+                .is_some();
             let path = "/_matrix/client/versions";
             let answer = self.api.try_call(Method::GET, path, "", None).await;
-            answer.is_some_and(|(status, _)| status == 200)
+            has_ended || answer.is_some_and(|(status, _)| status == 200)
         })
         .await;
+        !has_ended
     }
 }
 
