@@ -26,7 +26,7 @@ impl Synapse {
     /// passwords from us.
     ///
     /// # Errors
-    /// [`Error::HomeserverFailed`], [`Error::HomeserverTimeout`] and [`Error::Limited`] if it does not say so now.
+    /// [`Error::HomeserverFailed`](crate::error::Error::HomeserverFailed), [`Error::HomeserverTimeout`](crate::error::Error::HomeserverTimeout) and [`Error::Limited`](crate::error::Error::Limited) if it does not say so now.
     pub async fn accounts_live_elsewhere(&self) -> Result<bool> {
         if !self.has_account_server().await? {
             return Ok(false);
