@@ -3,8 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
+    contacts::prove,
     registration::*,
-    support::homeserver::{Fault, Homeserver},
+    support::{
+        app::REGISTER,
+        homeserver::{Fault, Homeserver},
+    },
 };
 
 const LATE: &str = r#"{"errcode":"M_TOO_LARGE","error":"The device name is too long"}"#;
@@ -149,4 +153,37 @@ async fn a_stage_that_was_done_on_the_homeserver_s_own_page_counts() {
 
     assert_eq!(done.status, 200, "{}", done.text);
     assert_alice_s(&homeserver);
+}
+
+#[tokio::test]
+async fn a_stage_without_credentials_is_no_stage() {
+    let (_homeserver, app) = front().await;
+    let session = begin(&app, &wanted()).await;
+    for auth in [
+        json!({ "session": session, "type": EMAIL }),
+        json!({ "session": session, "type": EMAIL, "threepid_creds": null }),
+    ] {
+        let refused = app.post(SIGN_UP, &json!({ "auth": auth })).await;
+
+        assert_eq!(told(&refused), refusal(400, "M_MISSING_PARAM"), "{auth}");
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_names_a_session_again_mixes_no_registrations_up() {
+    let (homeserver, app) = front().await;
+    homeserver.registration(|all| all.only_session = Some("s"));
+    homeserver.fail("PUT", "/users/", Fault::Status(500));
+    let first = nearly(&app).await;
+    let done = app.post(SIGN_UP, &first).await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    homeserver.forget_registrations();
+
+    let body = json!({ "client_secret": "monkeys_are_GREAT", "email": "bob@example.org", "send_attempt": 1 });
+    let sid = prove(&app, REGISTER, &body).await;
+    let auth = email(&begin(&app, &named("bob")).await, &sid);
+    let done = app.post(SIGN_UP, &with(&named("bob"), auth)).await;
+
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert_eq!(made(&homeserver), [ALICE, "@bob:example.org"]);
 }

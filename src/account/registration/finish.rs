@@ -63,7 +63,7 @@ impl RegistrationRules {
             .iter()
             .map(|(threepid, _)| threepid.clone())
             .collect();
-        let op_id = op_id(self.id_of(&kept.session));
+        let op_id = op_id(self.registration_of(&kept));
         let account = NewAccount {
             session: &kept.session,
             op_id: &op_id,
@@ -98,7 +98,7 @@ impl RegistrationRules {
         answer: Registering,
         asker: &Asker,
     ) -> Result<Answered> {
-        let op_id = op_id(self.id_of(&kept.session));
+        let op_id = op_id(self.registration_of(&kept));
         let account = NewAccount {
             session: &kept.session,
             op_id: &op_id,
@@ -157,7 +157,7 @@ impl RegistrationRules {
             }
             let claim = NewClaim {
                 sid,
-                op_id: format!("{} {sid}", op_id(self.id_of(&kept.session))),
+                op_id: format!("{} {sid}", op_id(self.registration_of(kept))),
                 digest: self.account.digest(&["register", "claim", &kept.session]),
                 lease: LEASE,
                 now,
@@ -194,7 +194,7 @@ impl RegistrationRules {
         proofs: Vec<RegistrationProof>,
         now: Timestamp,
     ) -> Result<NewRegistration> {
-        let id = self.id_of(&kept.session);
+        let id = self.registration_of(kept);
         let mut params = kept.params.clone();
         params.remove("password");
         let plain = json!({ "session": kept.session, "params": params }).to_string();
@@ -219,7 +219,7 @@ impl RegistrationRules {
         let validation = &self.account.validation;
         let now = validation.clock.now();
         let row = self.row_of(&self.tombstone(kept))?;
-        let id = row.id;
+        let id = self.registration_of(kept);
         if proved.is_empty() {
             return Ok(validation.store.remember_uia(row).await?);
         }
@@ -280,7 +280,7 @@ impl RegistrationRules {
         if has_claims {
             let store = &self.account.validation.store;
             store
-                .abandon_registration(self.id_of(&kept.session))
+                .abandon_registration(self.registration_of(kept))
                 .await?;
         }
         Ok(())
@@ -323,7 +323,7 @@ impl RegistrationRules {
             return;
         }
         let validation = &self.account.validation;
-        let id = self.id_of(&kept.session);
+        let id = self.registration_of(kept);
         let now = validation.clock.now();
         let left = if error.leaves_open() {
             let due_at = now + HEAD_START;

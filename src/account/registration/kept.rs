@@ -32,6 +32,8 @@ const REPEATED: [&str; 4] = [
 pub(super) struct Kept {
     /// The name of its session, which is the homeserver's.
     pub(super) session: String,
+    /// Tells it from others, should a homeserver give its sessions the same name again.
+    pub(super) name: String,
     /// What the client wants: the body without `auth`.
     pub(super) params: Map<String, Value>,
     /// What the homeserver offers.
@@ -139,9 +141,15 @@ fn other_registration() -> Error {
 }
 
 impl RegistrationRules {
-    /// Names a registration's row.
+    /// Names a session's row.
     pub(super) fn id_of(&self, session: &str) -> [u8; 32] {
         self.account.digest(&["register", session])
+    }
+
+    /// Names the registration in a session.
+    pub(super) fn registration_of(&self, kept: &Kept) -> [u8; 32] {
+        let parts = ["register", "registration", &kept.session, &kept.name];
+        self.account.digest(&parts)
     }
 
     /// The registration of a session; `None` if it is none of ours, or is over.
@@ -195,6 +203,7 @@ impl RegistrationRules {
         params.retain(|key, _| REPEATED.contains(&key.as_str()));
         Kept {
             session: kept.session.clone(),
+            name: kept.name.clone(),
             params,
             ends_at: (self.account.validation.clock.now() + LIFE).0,
             finished: Some(FIXED.map(digest)),

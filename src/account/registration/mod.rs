@@ -14,6 +14,7 @@ mod stages;
 
 use std::{fmt, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -29,7 +30,7 @@ use crate::{
         Origin, PassedBack,
         registration::{NewAccount, Registering, Registrar, Requires},
     },
-    secret::{ClientSecret, Sid},
+    secret::{ClientSecret, Sid, random},
     session::Purpose,
     source::Source,
     threepid::Medium,
@@ -204,6 +205,7 @@ impl RegistrationRules {
         let started = self.registrar.start(&wish.params, &wish.asker.origin);
         let started = started.await?;
         let mut kept = Kept {
+            name: fresh_name(),
             ends_at: (now + LIFE).0,
             ..Kept::default()
         };
@@ -262,7 +264,7 @@ impl RegistrationRules {
     /// Answers a finished registration once more: the homeserver does.
     async fn repeat(self: &Arc<Self>, kept: &Kept, wish: Wish) -> Result<Answered> {
         self.check_repetition(kept, &wish.params)?;
-        let op_id = op_id(self.id_of(&kept.session));
+        let op_id = op_id(self.registration_of(kept));
         let mut params = kept.params.clone();
         params.extend(wish.params.clone());
         let account = NewAccount {
@@ -326,8 +328,11 @@ impl RegistrationRules {
 
 /// Names a registration to the homeserver and to the store.
 fn op_id(id: [u8; 32]) -> String {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    format!("register {}", URL_SAFE_NO_PAD.encode(id))
+    format!("register-{}", URL_SAFE_NO_PAD.encode(id))
+}
+
+fn fresh_name() -> String {
+    URL_SAFE_NO_PAD.encode(random::<16>())
 }
 
 /// The stages that are done, and the one that is shown.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     account::password::is_not_yet,
-    error::Result,
+    error::{Error, Result},
     homeserver::registration::{DUMMY, Registering},
     secret::{ClientSecret, Sid},
     session::Purpose,
@@ -94,7 +94,10 @@ impl RegistrationRules {
     ) -> Result<Option<Refusal>> {
         let Some((sid, client_secret)) = shown else {
             self.take_from_pages(kept).await?;
-            return Ok(kept.proof_of(medium).is_none().then(not_yet));
+            return match kept.proof_of(medium) {
+                Some(_) => Ok(None),
+                None => Err(Error::MissingParam("threepid_creds")),
+            };
         };
         if let Some(refusal) = self.not_proved(medium, &sid, &client_secret).await? {
             return Ok(Some(refusal));

@@ -28,6 +28,8 @@ pub(crate) struct Registration {
     /// Whoever has done all stages is denied, as a module that looks for spam does it.
     pub(crate) is_denied: bool,
     pub(crate) shortest_password: usize,
+    /// The name of all sessions, if they have but one.
+    pub(crate) only_session: Option<&'static str>,
     sessions: BTreeMap<String, Session>,
     nonces: BTreeSet<String>,
 }
@@ -40,6 +42,7 @@ impl Default for Registration {
             is_closed: false,
             is_denied: false,
             shortest_password: 8,
+            only_session: None,
             sessions: BTreeMap::new(),
             nonces: BTreeSet::new(),
         }
@@ -183,7 +186,8 @@ impl State {
             }
             id.to_owned()
         } else {
-            let id = self.fresh("registration");
+            let fresh = self.fresh("registration");
+            let id = self.registration.only_session.map_or(fresh, str::to_owned);
             let session = Session {
                 params: body,
                 ..Session::default()
