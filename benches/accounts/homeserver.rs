@@ -2,7 +2,7 @@
 //! It answers at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     net::Ipv4Addr,
     sync::{
@@ -28,6 +28,8 @@ use crate::Failure;
 
 /// The access token that its admin API wants.
 pub(crate) const ADMIN_TOKEN: &str = "the.admin.token";
+/// The registration token that it wants.
+pub(crate) const REGISTRATION_TOKEN: &str = "the.registration.token";
 /// What its users are called, after their name.
 pub(crate) const SERVER_NAME: &str = "example.org";
 
@@ -43,6 +45,10 @@ struct Met {
     requests: AtomicUsize,
     /// Who has which address.
     owners: Mutex<HashMap<String, String>>,
+    /// The registrations that have shown the token.
+    admitted: Mutex<HashSet<String>>,
+    /// How many registrations were begun.
+    begun: AtomicUsize,
 }
 
 impl Homeserver {
@@ -86,6 +92,12 @@ impl Homeserver {
         let user_id = format!("@{user}:{SERVER_NAME}");
         self.met.owners().insert(address.to_owned(), user_id);
     }
+
+    /// Whether a user has an address.
+    pub(crate) fn has(&self, user: &str, address: &str) -> bool {
+        let user_id = format!("@{user}:{SERVER_NAME}");
+        self.met.owners().get(address) == Some(&user_id)
+    }
 }
 
 impl Met {
@@ -93,6 +105,38 @@ impl Met {
         self.owners
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// `/register`, which makes an account for who has shown the token.
+    fn register(&self, body: &Value) -> (StatusCode, Value) {
+        let auth = &body["auth"];
+        let session = auth["session"].as_str().map_or_else(
+            || format!("{:024}", self.begun.fetch_add(1, Ordering::SeqCst)),
+            str::to_owned,
+        );
+        let mut admitted = self
+            .admitted
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if auth["token"] == REGISTRATION_TOKEN {
+            admitted.insert(session.clone());
+        }
+        let is_admitted = admitted.contains(&session);
+        if is_admitted && auth["type"] == "m.login.dummy" {
+            let user_id = format!(
+                "@{}:{SERVER_NAME}",
+                body["username"].as_str().unwrap_or_default()
+            );
+            let account =
+                json!({ "user_id": user_id, "access_token": "a.token.for.them", "device_id": "D" });
+            return (StatusCode::OK, account);
+        }
+        let flow = ["m.login.registration_token", "m.login.dummy"];
+        let completed = &flow[..usize::from(is_admitted)];
+        let stages = json!({
+            "session": session, "flows": [{ "stages": flow }], "completed": completed, "params": {}
+        });
+        (StatusCode::UNAUTHORIZED, stages)
     }
 
     /// The user as the admin API shows them.
@@ -151,6 +195,9 @@ fn told(met: &Met, method: &Method, path: &str, token: &str, body: &Value) -> (S
             }
         }
         return fine(met.user(user_id));
+    }
+    if path == "/_matrix/client/v3/register" {
+        return met.register(body);
     }
     if path.starts_with("/_synapse/admin/v1/reset_password/") || path.ends_with("/delete_devices") {
         return fine(json!({}));

@@ -18,6 +18,9 @@ mod homeserver;
 #[path = "../validation/load.rs"]
 mod load;
 mod measure;
+mod person;
+mod registering;
+mod relay;
 mod report;
 #[path = "../validation/server.rs"]
 mod server;
@@ -36,6 +39,8 @@ struct Plan {
     polls: [(usize, usize); 2],
     /// The same for what changes something.
     changes: [(usize, usize); 2],
+    /// The same for registrations.
+    registrations: [(usize, usize); 3],
     /// How the benchmark was called.
     command: &'static str,
 }
@@ -45,6 +50,7 @@ const QUICK: Plan = Plan {
     stored: 50_000,
     polls: [(1, 2_000), (16, 20_000)],
     changes: [(1, 200), (16, 400)],
+    registrations: [(1, 100), (16, 320), (64, 320)],
     command: "cargo bench --bench accounts",
 };
 const FULL: Plan = Plan {
@@ -52,6 +58,7 @@ const FULL: Plan = Plan {
     stored: 1_000_000,
     polls: [(1, 10_000), (16, 60_000)],
     changes: [(1, 300), (16, 1_000)],
+    registrations: [(1, 300), (16, 1_000), (64, 1_000)],
     command: "cargo bench --bench accounts -- --full",
 };
 

@@ -14,6 +14,7 @@ use crate::{
     fill,
     homeserver::{ADMIN_TOKEN, Homeserver},
     load,
+    registering::{self, Costs},
     server::{self, Server},
     sessions::{Mailbox, Session},
 };
@@ -38,6 +39,8 @@ pub(crate) struct Figures {
     pub(crate) loads: BTreeMap<(Kind, usize), Vec<Figure>>,
     /// How many requests the homeserver got for one of ours.
     pub(crate) calls: BTreeMap<(Kind, usize), f64>,
+    /// What registrations cost.
+    pub(crate) registrations: Costs,
 }
 
 pub(crate) async fn all(plan: &Plan, folder: &Path) -> Result<Figures, Failure> {
@@ -51,6 +54,7 @@ pub(crate) async fn all(plan: &Plan, folder: &Path) -> Result<Figures, Failure> 
         bench.changes(plan, Kind::Add, &mut figures).await?;
         bench.changes(plan, Kind::Reset, &mut figures).await?;
         drop(bench);
+        registering::all(plan, &data, &mut figures.registrations).await?;
         fs::remove_dir_all(&data)?;
     }
     Ok(figures)
@@ -113,7 +117,7 @@ impl Bench {
         let mut sessions: Vec<_> = (first..first + count).map(Session::new).collect();
         if kind == Kind::Reset {
             for session in &sessions {
-                self.homeserver.give(user(session), &session.email);
+                self.homeserver.give(user(&session.email), &session.email);
             }
         }
         let path = if kind == Kind::Add { ADD } else { RESET };
@@ -163,8 +167,8 @@ impl Bench {
     }
 }
 
-/// The program on one core, with the loader and the homeserver on the others.
-fn threepid(
+/// The program on one core with the loader and the homeserver on the others.
+pub(crate) fn threepid(
     data: &Path,
     transport: &str,
     homeserver: &Homeserver,
@@ -196,8 +200,9 @@ fn pin_self() -> Result<(), Failure> {
     }
 }
 
-fn user(session: &Session) -> &str {
-    session.email.split('@').next().unwrap_or_default()
+/// Whose address it is.
+pub(crate) fn user(email: &str) -> &str {
+    email.split('@').next().unwrap_or_default()
 }
 
 fn press(session: &Session) -> Vec<u8> {
@@ -212,7 +217,7 @@ fn press(session: &Session) -> Vec<u8> {
 }
 
 fn add(session: &Session) -> Vec<u8> {
-    let (name, sid, secret) = (user(session), &session.sid, &session.client_secret);
+    let (name, sid, secret) = (user(&session.email), &session.sid, &session.client_secret);
     let auth = format!(
         r#"{{"type":"m.login.password","identifier":{{"type":"m.id.user","user":"{name}"}},"password":"p"}}"#
     );

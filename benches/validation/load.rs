@@ -32,6 +32,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What requests met that were answered after `latencies`, all of them within `wall`.
+    pub(crate) fn new(
+        mut latencies: Vec<Duration>,
+        wall: Duration,
+        answers: Vec<(usize, Vec<u8>)>,
+    ) -> Result<Self, Failure> {
+        if latencies.is_empty() {
+            return Err("a load without requests".into());
+        }
+        latencies.sort_unstable();
+        Ok(Self {
+            latencies,
+            wall,
+            answers,
+        })
+    }
+
     /// How many requests were answered.
     pub(crate) fn count(&self) -> usize {
         self.latencies.len()
@@ -111,16 +128,7 @@ pub(crate) async fn run_until(
             answers.push((number, body));
         }
     }
-    let wall = began.elapsed();
-    latencies.sort_unstable();
-    if latencies.is_empty() {
-        return Err("a load without requests".into());
-    }
-    Ok(Outcome {
-        latencies,
-        wall,
-        answers,
-    })
+    Outcome::new(latencies, began.elapsed(), answers)
 }
 
 type Answered = Vec<(usize, Duration, Vec<u8>)>;
@@ -146,8 +154,8 @@ async fn ask(
     Ok(answered)
 }
 
-/// Reads one answer; its body.
-async fn answer(
+/// Reads one answer, whose first line begins as `wanted`, in small letters; its body.
+pub(crate) async fn answer(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
     wanted: &str,

@@ -17,6 +17,8 @@ pub struct NewRegistration {
     pub(crate) key_id: KeyId,
     /// With what the homeserver is asked whether it made the account, sealed.
     pub(crate) sealed: Vec<u8>,
+    /// What takes the place of the session's row.
+    pub(crate) session: NewUia,
     pub(crate) now: Timestamp,
     /// When somebody else may ask that.
     pub(crate) due_at: Timestamp,

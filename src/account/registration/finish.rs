@@ -51,13 +51,19 @@ impl RegistrationRules {
         if kept.tried {
             self.count(asker)?;
         }
-        // Put down first: whatever becomes of this call, it counts as made.
+        // Put down with the claims, or without them: whatever becomes of this call, it counts as made.
         kept.tried = true;
-        self.keep(&kept).await?;
-        let Claimed::Yes(proved, again) = self.claim(&kept, media).await? else {
-            kept.proofs.clear();
-            self.keep(&kept).await?;
-            return Ok(self.challenge(&kept, Some(not_yet())));
+        let (proved, again) = match self.claim(&kept, media).await {
+            Ok(Claimed::Yes(proved, again)) => (proved, again),
+            Ok(Claimed::NotYet) => {
+                kept.proofs.clear();
+                self.keep(&kept).await?;
+                return Ok(self.challenge(&kept, Some(not_yet())));
+            }
+            Err(error) => {
+                self.keep(&kept).await?;
+                return Err(error);
+            }
         };
         let threepids: Vec<Threepid> = proved
             .iter()
@@ -173,6 +179,7 @@ impl RegistrationRules {
             .map(|proof| (proof.threepid.clone(), proof.validated_at));
         let proved: Vec<Proved> = proved.collect();
         if proved.is_empty() {
+            self.keep(kept).await?;
             return Ok(Claimed::Yes(proved, false));
         }
         let begun = validation
@@ -204,6 +211,7 @@ impl RegistrationRules {
             proofs,
             key_id: key.id(),
             sealed: key.seal(&id, plain.as_bytes())?,
+            session: self.row_of(kept)?,
             now,
             due_at: now + LEASE,
         })

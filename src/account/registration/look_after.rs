@@ -42,18 +42,18 @@ impl RegistrationRules {
     /// Looks after what is due, until it is stopped.
     pub(crate) async fn look_after(self: &Arc<Self>, stop: CancellationToken) {
         loop {
-            let rest = match self.look_after_due().await {
-                Ok(0) => self.rest().await,
-                Ok(_) => Duration::ZERO,
-                Err(error) => {
-                    let cause = error.cause();
-                    tracing::warn!(
-                        cause,
-                        "registrations could not be looked after; trying again"
-                    );
-                    LONGEST_REST
-                }
-            };
+            let mut rest = self.rest().await;
+            // Whoever wakes us seldom leaves us anything to do at once: a look costs less than a lease.
+            if rest.is_zero()
+                && let Err(error) = self.look_after_due().await
+            {
+                let cause = error.cause();
+                tracing::warn!(
+                    cause,
+                    "registrations could not be looked after; trying again"
+                );
+                rest = LONGEST_REST;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(rest) => {}

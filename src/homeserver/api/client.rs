@@ -22,8 +22,8 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next call: less than homeservers, and proxies before them, wait.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// How many connections are kept.
-const MOST_IDLE: usize = 32;
+/// How many connections are kept: more than are used at once, for each that is closed is made anew.
+const MOST_IDLE: usize = 128;
 /// The largest answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How much of a client's name for itself is passed on, in bytes.

@@ -184,6 +184,7 @@ fn begin(
             return why_not(connection, registration, &proof.threepid);
         }
     }
+    accounts::remember(connection, &registration.session)?;
     Ok(match before {
         Some(_) => RegistrationBegun::Again,
         None => RegistrationBegun::Yes,
@@ -487,6 +488,11 @@ mod tests {
             proofs: proofs.collect(),
             key_id: [7; 4],
             sealed: vec![id],
+            session: NewUia {
+                id: [id; 32],
+                sealed: Some(vec![digest]),
+                expires_at: later(60),
+            },
             now,
             due_at: now + Duration::from_mins(5),
         }
@@ -557,6 +563,21 @@ mod tests {
         }
 
         assert_eq!(all_at_once(&stored, all).await, (1, 19));
+    }
+
+    #[tokio::test]
+    async fn a_session_is_put_down_with_its_claims_or_not_at_all() {
+        let stored = Stored::new();
+        let proof = stored.proof(1, "a@b.org").await;
+
+        stored.begin(new(1, &[&proof])).await;
+        stored.begin(new_at(NOW, 1, 2, &[&proof])).await;
+        stored.begin(new(2, &[&proof])).await;
+
+        let kept = stored.store.find_uia([1; 32], NOW).await.unwrap().unwrap();
+        assert_eq!(kept.sealed, Some(vec![1]));
+        let other = stored.store.find_uia([2; 32], NOW).await.unwrap();
+        assert!(other.is_none());
     }
 
     #[tokio::test]
