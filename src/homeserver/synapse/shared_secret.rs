@@ -9,7 +9,6 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::Synapse;
@@ -17,9 +16,10 @@ use crate::{
     error::{Error, Result},
     homeserver::{
         Origin,
-        api::{Answer, Asked, Call, is_user_id, registered, segment},
+        api::{Answer, Asked, Call, is_user_id, name_query, registered, segment},
         registration::{DUMMY, NewAccount, Registering, Stages},
     },
+    keys::hex,
     password::NewPassword,
     secret::random,
 };
@@ -48,12 +48,7 @@ impl SharedSecret {
     fn mac(&self, nonce: &str, username: &str, password: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, self.0.as_bytes());
         let text = Zeroizing::new([nonce, username, password, "notadmin"].join("\0"));
-        let tag = hmac::sign(&key, text.as_bytes());
-        tag.as_ref().iter().fold(String::new(), |mut text, byte| {
-            use fmt::Write;
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex(hmac::sign(&key, text.as_bytes()).as_ref())
     }
 }
 
@@ -66,10 +61,7 @@ impl fmt::Debug for SharedSecret {
 impl Synapse {
     /// A session of ours: Synapse knows of none. The name and the password are looked at, as Synapse would itself.
     pub(super) async fn start_by_secret(&self, params: &Map<String, Value>) -> Result<Registering> {
-        if let Some(username) = text(params, "username") {
-            let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("username", username)
-                .finish();
+        if let Some(query) = name_query(params) {
             let told = self.username_available(&query).await?;
             if told.status != StatusCode::OK {
                 return Ok(Registering::Refused(told));

@@ -1,10 +1,12 @@
 //! The signature of a call: who makes it, when, where to, and with what.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use crate::keys::hex;
 
 /// The fewest characters that nobody guesses: 128 bits in base64.
 const FEWEST: usize = 22;
@@ -48,11 +50,7 @@ impl SigningKey {
             .expect("HMAC takes keys of any length");
         mac.update(format!("{seconds}.{path}.").as_bytes());
         mac.update(body);
-        let mut value = format!("t={seconds},v1=");
-        for byte in mac.finalize().into_bytes() {
-            write!(value, "{byte:02x}").expect("a String takes all that is written");
-        }
-        value
+        format!("t={seconds},v1={}", hex(&mac.finalize().into_bytes()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{Method, header},
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use super::uia::{self, CREDENTIALS, shows_credentials, stage_of};
 use crate::{
     account::registration::{Answered, Asker, RegistrationRules, Shown, Wish},
     error::{Error, Result},
-    homeserver::PassedOn,
+    homeserver::{PassedBack, PassedOn},
     http::{
         App,
         extract::{Bearer, ClientOrigin, ClientSource, Object, read_body},
@@ -85,11 +85,12 @@ pub(crate) async fn post(
         Answered::Challenge(body) => uia::challenge(body, None),
         Answered::Refused(answer) => answer.into_response(),
         Answered::Done(body) => {
-            let headers = [
-                (header::CONTENT_TYPE, "application/json"),
-                (header::CACHE_CONTROL, "no-store"),
-            ];
-            (headers, body).into_response()
+            let answer = PassedBack {
+                status: StatusCode::OK,
+                body,
+                retry_after: None,
+            };
+            answer.into_response()
         }
     })
 }
