@@ -4,6 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
 
+use crate::threepid::Medium;
+
 /// What went wrong. [`Error::wire`] gives the status and `errcode`, `Display` the sentence for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -145,6 +147,53 @@ pub enum Error {
         "The homeserver did not answer as it should, or not in time. Try the same again in a moment."
     )]
     HomeserverTimeout(String),
+    /// An identity server's caller has no access token, or none that is known.
+    #[error("This needs an access token of this identity server. Register here first.")]
+    Unauthorized,
+    /// An identity server's caller may do this for themselves alone.
+    #[error("{0}")]
+    UnauthorizedUser(Cow<'static, str>),
+    /// The caller has not accepted the identity server's terms yet.
+    #[error("Accept the terms of this identity server first: see GET terms.")]
+    TermsNotSigned,
+    /// Hashes for a lookup were made with another pepper than the current one.
+    #[error("The pepper is not the current one. Hash the addresses again with lookup_pepper.")]
+    InvalidPepper {
+        /// What the hashes were made with.
+        algorithm: String,
+        /// The current pepper.
+        lookup_pepper: String,
+    },
+    /// More was asked at once than is answered.
+    #[error("{0}")]
+    TooMany(Cow<'static, str>),
+    /// Messages of this medium can not be sent just now, or not at all.
+    #[error("No message can be sent there at the moment. Try again later.")]
+    CanNotSend(Medium),
+    /// No text messages are sent to this country or kind of number.
+    #[error("No text messages are sent to this country or kind of number. Use another number.")]
+    DestinationRejected,
+    /// The address is associated with a user.
+    #[error("This address already belongs to a user. Invite them by their user id.")]
+    InUseBy {
+        /// The user.
+        user_id: String,
+    },
+    /// Only email addresses can be invited.
+    #[error("Only the medium email can be invited.")]
+    UnknownMedium,
+    /// There is no such invitation, or not any more.
+    #[error("There is no such invitation, or it was used or withdrawn.")]
+    UnknownInvitation,
+    /// There is no such signing key.
+    #[error("This server has no key of that name.")]
+    UnknownKey,
+    /// A homeserver that a stranger named failed, or answered nonsense; the cause is for the log alone.
+    #[error("That homeserver did not answer as it should. Check its name, or try again later.")]
+    FederationFailed(String),
+    /// A homeserver that a stranger named did not answer in time; the cause is for the log alone.
+    #[error("That homeserver did not answer in time. Try again later.")]
+    FederationTimeout(String),
     /// The server can not do its work just now; the cause is for the log alone.
     #[error("The server can not do this right now. Try again in a moment.")]
     Unavailable(String),
@@ -192,7 +241,7 @@ impl Error {
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED"),
-            Self::InUse => (StatusCode::BAD_REQUEST, "M_THREEPID_IN_USE"),
+            Self::InUse | Self::InUseBy { .. } => (StatusCode::BAD_REQUEST, "M_THREEPID_IN_USE"),
             Self::NoAccount => (StatusCode::BAD_REQUEST, "M_THREEPID_NOT_FOUND"),
             Self::Denied => (StatusCode::FORBIDDEN, "M_THREEPID_DENIED"),
             Self::MediumNotSupported => {
@@ -211,12 +260,23 @@ impl Error {
             Self::Relayed {
                 status, errcode, ..
             } => (*status, errcode),
-            Self::UpstreamFailed(_) | Self::HomeserverFailed(_) => {
+            Self::UpstreamFailed(_) | Self::HomeserverFailed(_) | Self::FederationFailed(_) => {
                 (StatusCode::BAD_GATEWAY, "M_UNKNOWN")
             }
-            Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) => {
+            Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) | Self::FederationTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
             }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::UnauthorizedUser(_) => (StatusCode::FORBIDDEN, "M_UNAUTHORIZED"),
+            Self::TermsNotSigned => (StatusCode::FORBIDDEN, "M_TERMS_NOT_SIGNED"),
+            Self::InvalidPepper { .. } => (StatusCode::BAD_REQUEST, "M_INVALID_PEPPER"),
+            Self::TooMany(_) => (StatusCode::BAD_REQUEST, "M_TOO_LARGE"),
+            Self::CanNotSend(Medium::Email) => (StatusCode::BAD_REQUEST, "M_EMAIL_SEND_ERROR"),
+            Self::CanNotSend(Medium::Msisdn) => (StatusCode::BAD_REQUEST, "M_SEND_ERROR"),
+            Self::DestinationRejected => (StatusCode::BAD_REQUEST, "M_DESTINATION_REJECTED"),
+            Self::UnknownMedium => (StatusCode::BAD_REQUEST, "M_UNRECOGNIZED"),
+            Self::UnknownInvitation => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            Self::UnknownKey => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
             Self::TokenIncorrect => (StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT"),
             Self::SessionExpired if page => (StatusCode::GONE, "M_SESSION_EXPIRED"),
@@ -250,7 +310,9 @@ impl Error {
             | Self::UpstreamFailed(cause)
             | Self::UpstreamTimeout(cause)
             | Self::HomeserverFailed(cause)
-            | Self::HomeserverTimeout(cause) => Some(cause),
+            | Self::HomeserverTimeout(cause)
+            | Self::FederationFailed(cause)
+            | Self::FederationTimeout(cause) => Some(cause),
             _ => None,
         }
     }

@@ -25,6 +25,12 @@ impl Threepid {
         http::password(&self.app)
     }
 
+    /// The Identity Service API, for a host that is an identity server too; empty without
+    /// [`Builder::identity`](crate::Builder::identity). It may be merged into one router with the others.
+    pub fn identity_router(&self) -> Router {
+        http::identity::routes(&self.app)
+    }
+
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).
     pub fn mailbox_router(&self) -> Router {
         http::mailbox(&self.app)

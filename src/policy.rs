@@ -242,6 +242,7 @@ impl Settings {
             Purpose::Register => &self.register,
             Purpose::Add => &self.add,
             Purpose::Password => &self.password,
+            Purpose::Identity => &None,
         };
         let admits_number = number.is_none_or(|facts| self.numbers.admit(facts));
         if admits_number && own.as_ref().unwrap_or(&self.general).admit(threepid) {

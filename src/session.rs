@@ -19,11 +19,13 @@ pub enum Purpose {
     Add,
     /// Resetting the password of the account that has the address.
     Password,
+    /// Associating the address with a user at our own identity server, so that others find them by it.
+    Identity,
 }
 
 impl Purpose {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Register, Self::Add, Self::Password];
+    pub(crate) const ALL: [Self; 4] = [Self::Register, Self::Add, Self::Password, Self::Identity];
 
     /// Its name in the store and in lists.
     #[must_use]
@@ -32,6 +34,7 @@ impl Purpose {
             Self::Register => "register",
             Self::Add => "add",
             Self::Password => "password",
+            Self::Identity => "identity",
         }
     }
 
@@ -49,6 +52,7 @@ impl Purpose {
             Self::Register => b'r',
             Self::Add => b'a',
             Self::Password => b'p',
+            Self::Identity => b'i',
         }
     }
 
@@ -152,7 +156,7 @@ pub struct Session {
     pub purpose: Purpose,
     /// The address.
     pub threepid: Threepid,
-    /// `add`: who asked, if known. `password`: who owned the address when it was asked.
+    /// `add`, `identity`: who asked, if known. `password`: who owned the address when it was asked.
     pub user_id: Option<String>,
     /// Whether the newest message held a token. A decoy can never be validated.
     pub(crate) genuine: bool,
@@ -204,7 +208,7 @@ pub struct Proof {
     pub validated_at: Timestamp,
     /// What it was proved for.
     pub purpose: Purpose,
-    /// `add`: who asked, if known. `password`: who owned the address when it was asked.
+    /// `add`, `identity`: who asked, if known. `password`: who owned the address when it was asked.
     pub user_id: Option<String>,
 }
 
@@ -284,7 +288,7 @@ impl Session {
         // An address to add may be anybody's; a reset is never for another account than the one that had the address.
         let is_named = match self.purpose {
             Purpose::Register => false,
-            Purpose::Add => self.user_id.is_some(),
+            Purpose::Add | Purpose::Identity => self.user_id.is_some(),
             Purpose::Password => user_id.is_some(),
         };
         let tied_to_another = is_named && self.user_id.as_deref() != user_id;
@@ -333,7 +337,8 @@ pub(crate) fn answer(
     };
     match (purpose, owner) {
         (Purpose::Register, None) => Ok(token(None)),
-        (Purpose::Add, None) => Ok(token(asker)),
+        // Whoever has the address may be found by it, whatever account has it too (MSC2229).
+        (Purpose::Add, None) | (Purpose::Identity, _) => Ok(token(asker)),
         (Purpose::Register | Purpose::Add, Some(_)) if reveal => Err(Error::InUse),
         (Purpose::Register, Some(_)) => Ok(notice(MessageKind::AlreadyInUse, None)),
         // Tied like a real one, so that other accounts are refused alike.

@@ -1,5 +1,7 @@
 //! The form of a user id.
 
+use crate::server_name::ServerName;
+
 /// The longest user id, in bytes (Matrix appendices, "User Identifiers").
 const LONGEST: usize = 255;
 
@@ -16,6 +18,13 @@ pub(crate) fn is_user_id(text: &str) -> bool {
             && server.chars().all(is_part)
             && text.len() <= LONGEST
     })
+}
+
+/// The homeserver of a user id: all after the first colon, so that nobody is taken for a user of a server whose name
+/// merely ends like theirs. `None` if it is no user id.
+pub(crate) fn server_of(user_id: &str) -> Option<ServerName> {
+    let (_, server) = user_id.split_once(':').filter(|_| is_user_id(user_id))?;
+    server.parse().ok()
 }
 
 #[cfg(test)]
@@ -44,6 +53,20 @@ mod tests {
             &long,
         ] {
             assert!(!is_user_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_server_is_all_after_the_first_colon() {
+        for (user_id, server) in [
+            ("@a:b.org", "b.org"),
+            ("@a:b.org:8448", "b.org:8448"),
+            ("@a:[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(server_of(user_id).unwrap().as_str(), server);
+        }
+        for user_id in ["a:b.org", "@:b.org", "@a:evil:b.org", "@a:b.org/x", "@a:"] {
+            assert_eq!(server_of(user_id), None, "{user_id}");
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use url::Url;
 
 use super::{Builder, Threepid};
 use crate::{
     account::{AccountRules, registration::RegistrationRules},
+    federation::Federation,
     http::App,
+    identity::IdentityRules,
     identity_client::IdentityClient,
     limits::Limiter,
     outbox::{Deliveries, Letterhead, Shared},
@@ -58,7 +61,7 @@ impl Builder {
             store: shared.store,
             directory: self.directory,
             clock: shared.clock,
-            identity: IdentityClient::new(self.outbound),
+            identity: IdentityClient::new(self.outbound.clone()),
             wakes,
         };
         let validation = Arc::new(validation);
@@ -67,11 +70,21 @@ impl Builder {
         let (settings, registrar) = (self.registration, self.registrar);
         let registration = registrar
             .map(|registrar| RegistrationRules::new(settings, registrar, Arc::clone(&account)));
+        let deliveries: Arc<[Arc<Deliveries>]> = deliveries.into_iter().flatten().collect();
+        let identity = self.identity.map(|(settings, signing)| IdentityRules {
+            settings,
+            signing,
+            federation: Federation::new(self.outbound, Arc::clone(&validation.clock)),
+            validation: Arc::clone(&validation),
+            deliveries: Arc::clone(&deliveries),
+            onbind_wake: Notify::new(),
+        });
         let app = App {
             validation,
             account,
             registration: registration.map(Arc::new),
-            deliveries: deliveries.into_iter().flatten().collect(),
+            identity: identity.map(Arc::new),
+            deliveries,
             trusted_proxies: Arc::new(self.trusted_proxies),
             mailbox: self.mailbox,
             delegate: self.delegate,

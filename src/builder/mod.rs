@@ -17,6 +17,7 @@ use crate::{
         registration::{Registrar, Requires},
     },
     http::{App, delegate::Settings as Delegate, peer::TrustedProxies},
+    identity,
     keys::Keyring,
     limits,
     next_link::NextLinkPolicy,
@@ -24,6 +25,7 @@ use crate::{
     policy,
     secret::AccessToken,
     session::Lifetimes,
+    signing::SigningKeys,
     store::Store,
     threepid::Medium,
     validation::{
@@ -83,6 +85,7 @@ pub struct Builder {
     email: Option<Arc<dyn Courier>>,
     sms: Option<Arc<dyn Courier>>,
     outbound: Outbound,
+    identity: Option<(identity::Settings, SigningKeys)>,
     mailbox: Option<Arc<Capture>>,
     delegate: Option<Arc<Delegate>>,
     api_token: Option<Arc<AccessToken>>,
@@ -124,10 +127,21 @@ impl Builder {
         self
     }
 
-    /// The identity servers that requests may be proxied to, and how they are called; by default none.
-    pub fn identity_servers(mut self, servers: IdentityServers, outbound: Outbound) -> Self {
+    /// The identity servers that requests may be proxied to; by default none.
+    pub fn identity_servers(mut self, servers: IdentityServers) -> Self {
         self.settings.identity_servers = servers;
+        self
+    }
+
+    /// How servers are called that strangers name; by default only those of the public internet are.
+    pub fn outbound(mut self, outbound: Outbound) -> Self {
         self.outbound = outbound;
+        self
+    }
+
+    /// Serves the Identity Service API too, signing with these keys; by default it is not there.
+    pub fn identity(mut self, settings: identity::Settings, signing: SigningKeys) -> Self {
+        self.identity = Some((settings, signing));
         self
     }
 
@@ -293,6 +307,7 @@ impl Threepid {
             email: None,
             sms: None,
             outbound: Outbound::default(),
+            identity: None,
             mailbox: None,
             delegate: None,
             api_token: None,

@@ -79,7 +79,8 @@ pub(super) fn service(
         .registration_requires(config.accounts.registration_requires)
         .finish_password_reset(config.pages.finish_password_reset)
         .request_timeout(config.server.request_timeout.0)
-        .identity_servers(config.identity_servers()?, outbound)
+        .identity_servers(config.identity_servers()?)
+        .outbound(outbound)
         .contents(config.email.contents)
         .workers(config.email.workers)
         .sms_workers(config.sms.workers);

@@ -189,6 +189,8 @@ fn pair(body: &Object) -> Result<(Sid, ClientSecret)> {
 
 fn purpose(body: &Object) -> Result<Purpose> {
     Purpose::parse(body.string("purpose")?)
+        // A proof for the identity server is shown to the identity server.
+        .filter(|purpose| *purpose != Purpose::Identity)
         .ok_or_else(|| Error::invalid("purpose must be register, add or password"))
 }
 

@@ -25,6 +25,7 @@ use crate::{
     account::{AccountRules, registration::RegistrationRules},
     courier::capture::Capture,
     error::{Dialect, Error},
+    identity::IdentityRules,
     outbox::Deliveries,
     secret::AccessToken,
     threepid::Medium,
@@ -36,6 +37,7 @@ pub mod delegate;
 pub(crate) mod extract;
 mod form;
 mod homeserver;
+pub(crate) mod identity;
 pub mod listen;
 mod mailbox;
 mod monitoring;
@@ -53,6 +55,7 @@ pub(crate) struct App {
     pub(crate) validation: Arc<Validation>,
     pub(crate) account: Arc<AccountRules>,
     pub(crate) registration: Option<Arc<RegistrationRules>>,
+    pub(crate) identity: Option<Arc<IdentityRules>>,
     pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
     pub(crate) trusted_proxies: Arc<peer::TrustedProxies>,
     pub(crate) mailbox: Option<Arc<Capture>>,
@@ -236,6 +239,7 @@ pub(crate) fn public(app: &App, with_mailbox: bool) -> Router {
         .merge(password(app))
         .merge(registration(app))
         .merge(discovery(app))
+        .merge(identity::routes(app))
         .merge(unknown.merge(rest(own, app)).with_state(app.clone()));
     let is_delegate = app.delegate.as_ref().is_some_and(|known| known.public);
     if is_delegate {

@@ -72,6 +72,13 @@ pub(super) fn log_cause(error: &Error, status: StatusCode) {
         (Error::UpstreamFailed(_) | Error::UpstreamTimeout(_), Some(cause)) => {
             tracing::warn!(status = status.as_u16(), cause, "an identity server failed");
         }
+        (Error::FederationFailed(_) | Error::FederationTimeout(_), Some(cause)) => {
+            tracing::info!(
+                status = status.as_u16(),
+                cause,
+                "a homeserver that was named failed"
+            );
+        }
         (Error::HomeserverFailed(_) | Error::HomeserverTimeout(_), Some(cause)) => {
             tracing::error!(status = status.as_u16(), cause, "the homeserver failed");
         }
@@ -99,6 +106,14 @@ fn as_json(error: &Error, status: StatusCode, errcode: &str) -> Response {
             body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             headers.insert(header::RETRY_AFTER, whole_seconds(*wait));
         }
+        Error::InvalidPepper {
+            algorithm,
+            lookup_pepper,
+        } => {
+            body["algorithm"] = json!(algorithm);
+            body["lookup_pepper"] = json!(lookup_pepper);
+        }
+        Error::InUseBy { user_id } => body["mxid"] = json!(user_id),
         Error::UnknownToken { soft_logout: true } | Error::UserLocked => {
             body["soft_logout"] = json!(true);
         }

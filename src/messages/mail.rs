@@ -46,6 +46,8 @@ mod templates {
         AddThreepid { mail: &'a Mail<'a> },
         #[template(path = "password_reset.txt")]
         PasswordReset { mail: &'a Mail<'a> },
+        #[template(path = "identity.txt")]
+        Identity { mail: &'a Mail<'a> },
         #[template(path = "already_in_use.txt")]
         AlreadyInUse { mail: &'a Mail<'a> },
         #[template(path = "password_changed.txt")]
@@ -62,6 +64,8 @@ mod templates {
         AddThreepid { mail: &'a Mail<'a> },
         #[template(path = "password_reset.html")]
         PasswordReset { mail: &'a Mail<'a> },
+        #[template(path = "identity.html")]
+        Identity { mail: &'a Mail<'a> },
         #[template(path = "already_in_use.html")]
         AlreadyInUse { mail: &'a Mail<'a> },
         #[template(path = "password_changed.html")]
@@ -84,6 +88,7 @@ pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
         MessageKind::Token(Purpose::Password) => {
             (Text::PasswordReset { mail }, Html::PasswordReset { mail })
         }
+        MessageKind::Token(Purpose::Identity) => (Text::Identity { mail }, Html::Identity { mail }),
         MessageKind::AlreadyInUse => (Text::AlreadyInUse { mail }, Html::AlreadyInUse { mail }),
         MessageKind::NoAccount => (Text::NoAccount { mail }, Html::NoAccount { mail }),
         MessageKind::PasswordChanged => (
@@ -127,6 +132,9 @@ fn subject(kind: MessageKind, app_name: &str) -> String {
             format!("Add this email address to an account on {app_name}")
         }
         MessageKind::Token(Purpose::Password) => format!("Reset your password on {app_name}"),
+        MessageKind::Token(Purpose::Identity) => {
+            format!("Confirm your email address, to be found by it on {app_name}")
+        }
         MessageKind::AlreadyInUse => format!("You already have an account on {app_name}"),
         MessageKind::NoAccount => format!("No account with this address on {app_name}"),
         MessageKind::PasswordChanged => format!("Your password on {app_name} was changed"),

@@ -73,10 +73,11 @@ mod tests {
     use crate::session::Purpose;
 
     pub(super) const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    pub(super) const KINDS: [MessageKind; 6] = [
+    pub(super) const KINDS: [MessageKind; 7] = [
         MessageKind::Token(Purpose::Register),
         MessageKind::Token(Purpose::Add),
         MessageKind::Token(Purpose::Password),
+        MessageKind::Token(Purpose::Identity),
         MessageKind::AlreadyInUse,
         MessageKind::NoAccount,
         MessageKind::PasswordChanged,

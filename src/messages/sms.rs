@@ -44,6 +44,8 @@ mod templates {
         AddThreepid { sms: &'a Sms<'a> },
         #[template(path = "sms/password_reset.txt")]
         PasswordReset { sms: &'a Sms<'a> },
+        #[template(path = "sms/identity.txt")]
+        Identity { sms: &'a Sms<'a> },
         #[template(path = "sms/already_in_use.txt")]
         AlreadyInUse { sms: &'a Sms<'a> },
         #[template(path = "sms/password_changed.txt")]
@@ -90,6 +92,7 @@ fn rendered(writing: &Writing<'_>, app_name: &str) -> Result<String, askama::Err
         MessageKind::Token(Purpose::Register) => Text::Registration { sms },
         MessageKind::Token(Purpose::Add) => Text::AddThreepid { sms },
         MessageKind::Token(Purpose::Password) => Text::PasswordReset { sms },
+        MessageKind::Token(Purpose::Identity) => Text::Identity { sms },
         MessageKind::AlreadyInUse => Text::AlreadyInUse { sms },
         MessageKind::NoAccount => Text::NoAccount { sms },
         MessageKind::PasswordChanged => Text::PasswordChanged { sms },

@@ -3,7 +3,10 @@
 use crate::{error::Error, rate::Rate};
 
 mod accounts;
+mod associations;
 mod contacts;
+mod identity_accounts;
+mod invites;
 mod outbox;
 mod registrations;
 mod sessions;
@@ -11,7 +14,10 @@ pub mod sqlite;
 
 pub use self::{
     accounts::{Binding, Bindings, NewUia, Uia, UiaRow},
+    associations::{Association, Associations, DueOnbind, LookedUp, Pepper, Rotation},
     contacts::{Bound, Contact, Contacts},
+    identity_accounts::{AcceptedPolicy, IdentityAccount, IdentityAccounts, NewIdentityToken},
+    invites::{Invite, InviteEntry, InviteStored, Invites, NewInvite},
     outbox::{Backlog, Leased, Outbox, OutboxEntry, Queued},
     registrations::{
         DueRegistration, NewRegistration, RegistrationBegun, RegistrationProof, Registrations,
@@ -53,6 +59,28 @@ pub struct Bucket {
 }
 
 /// All that a store is.
-pub trait Store: Sessions + Outbox + Contacts + Uia + Bindings + Registrations {}
+pub trait Store:
+    Sessions
+    + Outbox
+    + Contacts
+    + Uia
+    + Bindings
+    + Registrations
+    + IdentityAccounts
+    + Associations
+    + Invites
+{
+}
 
-impl<T: Sessions + Outbox + Contacts + Uia + Bindings + Registrations> Store for T {}
+impl<T> Store for T where
+    T: Sessions
+        + Outbox
+        + Contacts
+        + Uia
+        + Bindings
+        + Registrations
+        + IdentityAccounts
+        + Associations
+        + Invites
+{
+}

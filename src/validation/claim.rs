@@ -40,8 +40,8 @@ pub enum Claim {
 enum Asker<'a> {
     /// An account, or nobody that has one yet.
     Account(Option<&'a str>),
-    /// A homeserver, which knows itself who asked for the proof.
-    Homeserver,
+    /// Whoever knows the pair: a homeserver, which knows itself who asked for the proof, or a user of an identity server.
+    WhoeverHasThePair,
 }
 
 impl Validation {
@@ -164,7 +164,7 @@ impl Validation {
         client_secret: &ClientSecret,
     ) -> Result<Proof> {
         // A proof for signing up is one for adding too.
-        let asked = self.prove_to(sid, client_secret, Purpose::Add, Asker::Homeserver);
+        let asked = self.prove_to(sid, client_secret, Purpose::Add, Asker::WhoeverHasThePair);
         let (session, proof) = asked.await?;
         if self.directory.owner(&proof.threepid).await?.is_some() {
             return Err(Error::InUse);
@@ -173,6 +173,24 @@ impl Validation {
             return Err(Error::ProofSpent);
         }
         Ok(proof)
+    }
+
+    /// What the pair proves to an identity server's caller: `user_id`, or whoever knows the pair.
+    ///
+    /// # Errors
+    /// As [`Validation::proof`].
+    pub(crate) async fn identity_proof(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        user_id: Option<&str>,
+    ) -> Result<Proof> {
+        let asker = match user_id {
+            Some(user_id) => Asker::Account(Some(user_id)),
+            None => Asker::WhoeverHasThePair,
+        };
+        let asked = self.prove_to(sid, client_secret, Purpose::Identity, asker);
+        asked.await.map(|(_, proof)| proof)
     }
 
     /// The pair's session with its proof, fetched from the identity server that has it if need be.
@@ -224,7 +242,7 @@ impl Validation {
 fn prove_to(session: &Session, wanted: Purpose, asker: Asker<'_>, now: Timestamp) -> Result<Proof> {
     let user_id = match asker {
         Asker::Account(user_id) => user_id,
-        Asker::Homeserver => session.user_id.as_deref(),
+        Asker::WhoeverHasThePair => session.user_id.as_deref(),
     };
     session.prove(wanted, user_id, now)
 }

@@ -232,7 +232,7 @@ impl Validation {
             return self.validate(session.clone(), Shown::Now, now).await;
         }
         Err(match session.purpose {
-            Purpose::Register | Purpose::Add => Error::InUse,
+            Purpose::Register | Purpose::Add | Purpose::Identity => Error::InUse,
             Purpose::Password => Error::NoAccount,
         })
     }

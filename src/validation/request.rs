@@ -136,7 +136,10 @@ impl Validation {
             }
             _ => {}
         }
-        let owner = self.directory.owner(&request.threepid).await?;
+        let owner = match request.purpose {
+            Purpose::Identity => None,
+            _ => self.directory.owner(&request.threepid).await?,
+        };
         let asker = request.user_id.clone();
         let answer = session::answer(request.purpose, owner, asker, self.settings.reveal)?;
         match destination? {

@@ -79,6 +79,8 @@ impl Validates {
             Purpose::Register => self.register,
             Purpose::Add => self.add,
             Purpose::Password => self.password,
+            // Whoever asks an identity server asks nobody else.
+            Purpose::Identity => Validate::Here,
         }
     }
 }

@@ -41,7 +41,11 @@ impl Both {
     fn set(&self) -> impl FnOnce(Builder) -> Builder + use<> {
         let outbound = Outbound::new(self.upstream.settings()).expect("its certificate");
         let set = self.host.set();
-        move |builder| set(builder).identity_servers(IdentityServers::default(), outbound)
+        move |builder| {
+            set(builder)
+                .identity_servers(IdentityServers::default())
+                .outbound(outbound)
+        }
     }
 
     async fn bind(&self, app: &TestApp) -> Answer {

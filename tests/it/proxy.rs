@@ -48,7 +48,8 @@ pub(crate) fn with_servers(
             .limits(limits::Settings::OFF)
             .validates(Medium::Email, Validates::all(validate))
             .validates(Medium::Msisdn, Validates::all(validate))
-            .identity_servers(servers.clone(), outbound.clone())
+            .identity_servers(servers.clone())
+            .outbound(outbound.clone())
     }
 }
 
@@ -347,7 +348,9 @@ async fn a_server_that_is_too_slow_is_a_gateway_s_time_out() {
         ..IdentityServers::default()
     };
     let app = TestApp::with(|builder| {
-        client_choice(&upstream)(builder).identity_servers(servers, outbound)
+        client_choice(&upstream)(builder)
+            .identity_servers(servers)
+            .outbound(outbound)
     });
     let drip = answered(json!({ "sid": "1234" })).dripping(Duration::from_mins(1));
     upstream.answer(EMAIL_THERE, drip);
@@ -563,7 +566,9 @@ async fn a_server_at_a_private_address_is_not_dialled_unless_it_is_allowed() {
         ..IdentityServers::default()
     };
     let app = TestApp::with(|builder| {
-        client_choice(&upstream)(builder).identity_servers(servers, outbound)
+        client_choice(&upstream)(builder)
+            .identity_servers(servers)
+            .outbound(outbound)
     });
     for name in [upstream.name(), format!("127.0.0.1:{}", upstream.port())] {
         let answer = app.post(REGISTER, &named(alice(1), &name)).await;

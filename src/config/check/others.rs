@@ -109,8 +109,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
 /// Whether requests for addresses of a medium may be passed on.
 fn passes_on(config: &Config, medium: Medium) -> bool {
     let validates = config.validates(medium);
-    let purposes = [Purpose::Register, Purpose::Add, Purpose::Password];
-    purposes.iter().any(|purpose| {
+    Purpose::ALL.iter().any(|purpose| {
         matches!(
             validates.of(*purpose),
             Validate::ClientChoice | Validate::IdentityServer

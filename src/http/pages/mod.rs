@@ -343,7 +343,7 @@ pub(super) mod tests {
 
     fn pages() -> Vec<(String, Response)> {
         let mut pages = Vec::new();
-        for purpose in [Purpose::Register, Purpose::Add, Purpose::Password] {
+        for purpose in Purpose::ALL {
             pages.push((format!("landing_{purpose}"), landing_for(purpose)));
             let bare = Done {
                 purpose,

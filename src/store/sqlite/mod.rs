@@ -14,10 +14,13 @@ use self::{lock::Lock, readers::Readers, writer::Writer};
 use super::StoreResult;
 
 mod accounts;
+mod associations;
 mod buckets;
 mod check;
 mod claims;
 mod contacts;
+mod identity_accounts;
+mod invites;
 mod lock;
 mod outbox;
 mod proxied;

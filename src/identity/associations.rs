@@ -1,0 +1,1 @@
+//! Associations: made, ended, and shown.

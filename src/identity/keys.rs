@@ -1,0 +1,1 @@
+//! Signing keys, as whoever checks a signature asks for them.

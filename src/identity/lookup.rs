@@ -1,0 +1,1 @@
+//! Who is found by which address.

@@ -1,0 +1,1 @@
+//! Homeservers are told of associations, in the background.

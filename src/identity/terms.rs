@@ -1,0 +1,1 @@
+//! Terms: what users must accept before they are served.

@@ -1,0 +1,1 @@
+//! Asking for a token at the identity server, and showing it.

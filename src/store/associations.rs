@@ -1,0 +1,119 @@
+//! Associations of addresses with users: the trait, and the values that go through it.
+
+use std::{collections::HashMap, fmt};
+
+use async_trait::async_trait;
+
+use super::{Invite, StoreResult};
+use crate::{
+    clock::Timestamp,
+    threepid::{Medium, Threepid},
+};
+
+/// An address that a user is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Association {
+    /// The address.
+    pub threepid: Threepid,
+    /// The user.
+    pub user_id: String,
+    /// When they were associated.
+    pub at: Timestamp,
+}
+
+/// What hashes are made with: a lookup tells it to whoever asks (MSC2134).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pepper {
+    /// Letters and digits.
+    pub value: String,
+    /// Since when hashes are made with it.
+    pub since: Timestamp,
+}
+
+/// What a lookup met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookedUp {
+    /// What was asked, and whose it is; what nobody has is not in it.
+    Found(HashMap<String, String>),
+    /// The pepper is not the current one, which is this.
+    OtherPepper(String),
+}
+
+/// How far a rotation of the pepper is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// There is more to do.
+    GoesOn,
+    /// Nothing is left to do: all hashes are made with the current pepper, and with no other.
+    Done,
+}
+
+/// A homeserver that must be told of an association.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueOnbind {
+    /// The row.
+    pub id: i64,
+    /// The association as it is now.
+    pub association: Association,
+    /// The address's invitations that can still be used.
+    pub(crate) invites: Vec<Invite>,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// Who is found by which address (Identity Service API, "Establishing associations" and "Association lookup").
+#[async_trait]
+pub trait Associations: fmt::Debug + Send + Sync {
+    /// Associates an address with a user, and with no other from then on; and puts down that the user's homeserver is to be
+    /// told (of an address, the newest association alone). One durable transaction. It is found by a lookup at once, also
+    /// while the pepper is being rotated.
+    async fn associate(&self, association: Association) -> StoreResult<()>;
+
+    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
+    async fn dissociate(&self, threepid: &Threepid, user_id: &str) -> StoreResult<bool>;
+
+    /// The association of an address.
+    async fn association(&self, threepid: &Threepid) -> StoreResult<Option<Association>>;
+
+    /// The current pepper; if there is none yet, it is `first` from now on.
+    async fn pepper(&self, first: &str, now: Timestamp) -> StoreResult<Pepper>;
+
+    /// Whose the addresses of these hashes are: URL-safe unpadded base64 of SHA-256 of `address medium pepper`. What is no
+    /// such hash is found nowhere. One indexed query.
+    async fn look_up(&self, pepper: &str, hashes: Vec<String>) -> StoreResult<LookedUp>;
+
+    /// Whose the addresses are that are asked in clear. The keys of what is found are `address medium`.
+    async fn look_up_plain(
+        &self,
+        pepper: &str,
+        addresses: Vec<(Medium, String)>,
+    ) -> StoreResult<LookedUp>;
+
+    /// Begins a rotation to the pepper `next`; `false` if one is under way.
+    async fn begin_rotation(&self, next: &str, now: Timestamp) -> StoreResult<bool>;
+
+    /// One small step of a rotation, if one is under way: hashes some associations anew; once all are, makes the new pepper
+    /// the current one, all at once; then forgets the old hashes, a few at a time. Lookups go on meanwhile, with the old
+    /// pepper until the new one is current.
+    async fn rotation_step(&self, now: Timestamp) -> StoreResult<Rotation>;
+
+    /// Homeservers that must be told, the oldest first, at most `limit`; they are not due again before `until`.
+    async fn lease_onbinds(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<DueOnbind>>;
+
+    /// When the next one is due; `None` if there is none.
+    async fn next_onbind(&self) -> StoreResult<Option<Timestamp>>;
+
+    /// Makes one due at another time, and counts one try.
+    async fn defer_onbind(&self, id: i64, due_at: Timestamp) -> StoreResult<()>;
+
+    /// The homeserver knows, or never will: forgets the row. The invitations that it was `told` of are used from now on.
+    async fn finish_onbind(&self, id: i64, told: Vec<[u8; 16]>, now: Timestamp) -> StoreResult<()>;
+
+    /// Makes all due now that a process has leased which died. Only for the holder of the store's lock.
+    async fn free_onbinds(&self, now: Timestamp) -> StoreResult<usize>;
+}
