@@ -15,6 +15,8 @@ mod dendrite;
 mod discovery;
 mod fallback;
 mod faults;
+mod federation;
+mod federation_discovery;
 mod finish_here;
 mod hidden_accounts;
 mod homeserver_routes;
