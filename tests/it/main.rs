@@ -23,6 +23,7 @@ mod homeserver_routes;
 mod identity_accounts;
 mod identity_client;
 mod identity_keys;
+mod identity_register;
 mod identity_terms;
 mod identity_validate;
 mod layers;
