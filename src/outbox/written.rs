@@ -41,6 +41,7 @@ impl Deliveries {
             code: code.as_ref().map(Code::reveal),
             account: queued.details.user_id.as_deref(),
             network: queued.details.network.as_deref(),
+            invitation: None,
             asked_at: queued.queued_at,
             link_minutes: head.lifetimes.link.as_secs() / 60,
             code_minutes: head.lifetimes.code.as_secs() / 60,
