@@ -26,6 +26,7 @@ mod identity_keys;
 mod identity_register;
 mod identity_terms;
 mod identity_validate;
+mod identity_invites;
 mod layers;
 mod link;
 mod msisdn;
