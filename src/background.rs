@@ -1,10 +1,14 @@
-//! What runs beside requests: the outbox's workers and the sweeper.
+//! What runs beside requests: the outbox's workers, the sweeper, and the rotation of the pepper of lookups.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Threepid, error::Result, outbox::Deliveries};
+use crate::{
+    Threepid,
+    error::{Error, Result},
+    outbox::Deliveries,
+};
 
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -54,6 +58,17 @@ impl Threepid {
         registration.look_after_due().await
     }
 
+    /// Rotates the pepper of lookups now; where a rotation is under way, that one is finished instead. Clients ask for the
+    /// new pepper when theirs is refused (Identity Service API, "Association lookup").
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] without [`Builder::identity`](crate::Builder::identity); the store's: what was begun goes on
+    /// with the next call.
+    pub async fn rotate_pepper(&self) -> Result<()> {
+        let identity = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
+        identity.rotate_pepper().await
+    }
+
     async fn sweep_step(&self) -> Result<usize> {
         let validation = &self.app.validation;
         let now = validation.clock.now();
@@ -96,6 +111,12 @@ impl Threepid {
                 freed.cancelled().await;
                 registration.look_after(stop).await;
             });
+        }
+        if let Some(identity) = self.app.identity.clone() {
+            let stop = background.stop.clone();
+            background
+                .tasks
+                .spawn(async move { identity.rotate_pepper_until(stop).await });
         }
         let workers = |deliveries: &Arc<Deliveries>| {
             std::iter::repeat_n(Arc::clone(deliveries), self.workers.of(deliveries.medium))

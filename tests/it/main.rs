@@ -27,6 +27,7 @@ mod identity_register;
 mod identity_terms;
 mod identity_validate;
 mod identity_invites;
+mod identity_lookup;
 mod layers;
 mod link;
 mod msisdn;
