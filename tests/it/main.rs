@@ -14,6 +14,7 @@ mod dendrite;
 mod discovery;
 mod fallback;
 mod faults;
+mod federation;
 mod finish_here;
 mod hidden_accounts;
 mod homeserver_routes;

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod app;
 pub(crate) mod certificates;
+pub(crate) mod federation;
 pub(crate) mod gateway;
 pub(crate) mod homeserver;
 pub(crate) mod host;
