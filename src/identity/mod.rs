@@ -11,6 +11,7 @@ pub(crate) mod lookup;
 pub(crate) mod onbind;
 mod settings;
 pub(crate) mod terms;
+pub(crate) mod unbind;
 pub(crate) mod validate;
 
 use std::{fmt, sync::Arc};
