@@ -7,7 +7,10 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::account::{Account, rules};
+use super::{
+    account::{Account, rules},
+    body::IdentityJson,
+};
 use crate::{
     error::{Error, Result},
     http::{
@@ -42,9 +45,8 @@ pub(crate) async fn validated(app: State<App>, account: Account, uri: Uri) -> Re
 pub(crate) async fn bind(
     app: State<App>,
     account: Account,
-    body: Result<MatrixJson>,
+    IdentityJson(body): IdentityJson,
 ) -> Result<Json<Value>> {
-    let MatrixJson(body) = body?;
     let (sid, client_secret) = pair(&body)?;
     let request = BindRequest {
         account: account.user_id,
