@@ -8,6 +8,7 @@ use super::IdentityRules;
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    lookup_hash::generate_pepper,
     secret::{ClientSecret, Sid},
     store::Association,
     threepid::Threepid,
@@ -70,7 +71,8 @@ impl IdentityRules {
             at: now,
         };
         let signed = self.signed(described(&association, now))?;
-        self.validation.store.associate(association).await?;
+        let store = &self.validation.store;
+        store.associate(association, &generate_pepper()).await?;
         self.onbind_wake.notify_one();
         Ok(signed)
     }
