@@ -1,4 +1,4 @@
-//! What runs beside requests: the outbox's workers and the sweeper.
+//! What runs beside requests: the outbox's workers, the sweeper, and what has been begun and must be ended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,6 +54,20 @@ impl Threepid {
         registration.look_after_due().await
     }
 
+    /// Tells homeservers of the associations that are due to be told, once: those of an earlier process too; how many there
+    /// were. For tests, and for hosts that run no background work: like [`Threepid::start`] only for the one server of a
+    /// store.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn tell_homeservers_due(&self) -> Result<usize> {
+        let Some(identity) = &self.app.identity else {
+            return Ok(0);
+        };
+        identity.free_onbinds().await?;
+        identity.tell_homeservers_due().await
+    }
+
     async fn sweep_step(&self) -> Result<usize> {
         let validation = &self.app.validation;
         let now = validation.clock.now();
@@ -87,6 +101,11 @@ impl Threepid {
             {
                 tracing::warn!(%error, "registrations of an earlier process wait until their leases run out");
             }
+            if let Some(identity) = &this.app.identity
+                && let Err(error) = identity.free_onbinds().await
+            {
+                tracing::warn!(%error, "homeservers that an earlier process was telling wait until their leases run out");
+            }
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
@@ -95,6 +114,13 @@ impl Threepid {
             background.tasks.spawn(async move {
                 freed.cancelled().await;
                 registration.look_after(stop).await;
+            });
+        }
+        if let Some(identity) = self.app.identity.clone() {
+            let (stop, freed) = (background.stop.clone(), freed.clone());
+            background.tasks.spawn(async move {
+                freed.cancelled().await;
+                identity.tell_homeservers(stop).await;
             });
         }
         let workers = |deliveries: &Arc<Deliveries>| {
