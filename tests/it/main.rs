@@ -16,6 +16,7 @@ mod discovery;
 mod fallback;
 mod faults;
 mod federation;
+mod federation_discovery;
 mod finish_here;
 mod hidden_accounts;
 mod homeserver_routes;

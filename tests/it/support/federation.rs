@@ -177,6 +177,11 @@ impl FederationServer {
         self.requests(place).len()
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.upstream.port()
+    }
+
     /// The server beneath.
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream

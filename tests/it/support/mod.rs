@@ -8,6 +8,7 @@ pub(crate) mod gateway;
 pub(crate) mod homeserver;
 pub(crate) mod host;
 pub(crate) mod identity;
+pub(crate) mod openapi;
 pub(crate) mod recorded;
 pub(crate) mod resets;
 pub(crate) mod smtp;

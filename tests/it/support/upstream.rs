@@ -2,7 +2,7 @@
 
 use std::{
     io, iter,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -152,12 +152,12 @@ impl Upstream {
 
     /// Starts it with that certificate, whether it fits or not.
     pub(crate) async fn start_as(certified: Certified) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST.into(), certified).await
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), certified).await
     }
 
     /// Starts it at that address of loopback.
-    pub(crate) async fn start_at(ip: IpAddr, certified: Certified) -> Self {
-        let listener = TcpListener::bind((ip, 0)).await.expect("a port is free");
+    pub(crate) async fn start_at(address: SocketAddr, certified: Certified) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let folder = TempDir::new().expect("a folder can be made");
         certificates::authority_in(folder.path());
