@@ -29,8 +29,11 @@ pub enum Error {
     #[error("This is not a valid phone number: {0}.")]
     InvalidNumber(&'static str),
     /// The body is larger than allowed.
-    #[error("The request body is too large. At most 64 KiB are taken.")]
-    TooLarge,
+    #[error("The request body is too large. At most {most_kib} KiB are taken.")]
+    TooLarge {
+        /// How much is taken, in KiB.
+        most_kib: usize,
+    },
     /// The rest of the request did not come in time.
     #[error("The rest of the request did not arrive in time. Try again.")]
     RequestTimeout,
@@ -240,7 +243,7 @@ impl Error {
             Self::InvalidParam(_) | Self::InvalidAddress(_) | Self::InvalidNumber(_) => {
                 (StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED"),
