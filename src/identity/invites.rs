@@ -109,7 +109,7 @@ impl IdentityRules {
             ephemeral_key: SigningKey::from_seed("0", &seed)?.public(),
             display_name: redacted(&request.threepid),
         };
-        let new = self.new_invite(request, &invited, &encoded(&*seed), now)?;
+        let new = self.new_invite(request, &invited, &encoded(&seed), now)?;
         match validation.store.add_invite(new).await? {
             InviteStored::Yes => {
                 validation.wakes.of(medium).notify_one();

@@ -22,6 +22,7 @@ mod hidden_accounts;
 mod homeserver_routes;
 mod identity_associations;
 mod identity_client;
+mod identity_invites;
 mod identity_lookup;
 mod identity_onbind;
 mod identity_unbind;
