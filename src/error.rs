@@ -156,6 +156,9 @@ pub enum Error {
     /// An identity server's caller may do this for themselves alone.
     #[error("{0}")]
     UnauthorizedUser(Cow<'static, str>),
+    /// A homeserver signed the request for another server.
+    #[error("This request was signed for another server than this one.")]
+    OtherDestination,
     /// The caller has not accepted the identity server's terms yet.
     #[error("Accept the terms of this identity server first: see GET terms.")]
     TermsNotSigned,
@@ -269,7 +272,9 @@ impl Error {
             Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) | Self::FederationTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::Unauthorized | Self::OtherDestination => {
+                (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
+            }
             Self::UnauthorizedUser(_) => (StatusCode::FORBIDDEN, "M_UNAUTHORIZED"),
             Self::TermsNotSigned => (StatusCode::FORBIDDEN, "M_TERMS_NOT_SIGNED"),
             Self::InvalidPepper { .. } => (StatusCode::BAD_REQUEST, "M_INVALID_PEPPER"),

@@ -7,6 +7,7 @@ pub(crate) mod federation;
 pub(crate) mod gateway;
 pub(crate) mod homeserver;
 pub(crate) mod host;
+pub(crate) mod identity;
 pub(crate) mod openapi;
 pub(crate) mod recorded;
 pub(crate) mod resets;
