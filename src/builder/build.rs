@@ -8,6 +8,7 @@ use url::Url;
 use super::{Builder, Threepid};
 use crate::{
     account::{AccountRules, registration::RegistrationRules},
+    courier::Courier,
     federation::Federation,
     http::App,
     identity::{IdentityRules, validate::LetThrough},
@@ -15,7 +16,7 @@ use crate::{
     limits::Limiter,
     outbox::{Deliveries, Letterhead, Shared},
     threepid::Medium,
-    validation::{Validation, Wakes},
+    validation::{Settings, Validation, Wakes},
 };
 
 impl Builder {
@@ -42,19 +43,10 @@ impl Builder {
             keys: Arc::new(self.keys),
             clock: self.clock,
         };
-        let deliveries =
-            [(Medium::Email, self.email), (Medium::Msisdn, self.sms)].map(|(medium, courier)| {
-                let contents = settings.of(medium).contents;
-                let head = Letterhead {
-                    contents,
-                    ..head.clone()
-                };
-                // Without a courier what is queued waits for a start with one.
-                let courier = courier?;
-                Some(Arc::new(Deliveries::new(medium, courier, &shared, head)))
-            });
+        let couriers = [(Medium::Email, self.email), (Medium::Msisdn, self.sms)];
+        let deliveries = deliveries(couriers, &settings, &shared, &head);
         let wakes = wakes(&deliveries);
-        let validation = Validation {
+        let validation = Arc::new(Validation {
             limiter: Limiter::new(settings.limits.clone()),
             settings,
             keys: shared.keys,
@@ -63,13 +55,12 @@ impl Builder {
             clock: shared.clock,
             identity: IdentityClient::new(self.outbound.clone()),
             wakes,
-        };
-        let validation = Arc::new(validation);
+        });
         let account = AccountRules::new(self.account, Arc::clone(&validation), self.accounts);
         let account = Arc::new(account);
-        let (settings, registrar) = (self.registration, self.registrar);
-        let registration = registrar
-            .map(|registrar| RegistrationRules::new(settings, registrar, Arc::clone(&account)));
+        let registration = self.registrar.map(|registrar| {
+            RegistrationRules::new(self.registration, registrar, Arc::clone(&account))
+        });
         let deliveries: Arc<[Arc<Deliveries>]> = deliveries.into_iter().flatten().collect();
         let identity = self.identity.map(|(settings, signing)| IdentityRules {
             settings,
@@ -96,6 +87,25 @@ impl Builder {
         let workers = self.workers;
         Ok(Threepid { app, workers })
     }
+}
+
+/// Who delivers the messages of each medium.
+fn deliveries(
+    couriers: [(Medium, Option<Arc<dyn Courier>>); 2],
+    settings: &Settings,
+    shared: &Shared,
+    head: &Letterhead,
+) -> [Option<Arc<Deliveries>>; 2] {
+    couriers.map(|(medium, courier)| {
+        let contents = settings.of(medium).contents;
+        let head = Letterhead {
+            contents,
+            ..head.clone()
+        };
+        // Without a courier what is queued waits for a start with one.
+        let courier = courier?;
+        Some(Arc::new(Deliveries::new(medium, courier, shared, head)))
+    })
 }
 
 /// What wakes the workers of each medium.
