@@ -93,7 +93,7 @@ impl IdentityRules {
     ///
     /// # Errors
     /// [`Error::Limited`], [`Error::Denied`], [`Error::CanNotSend`]; [`Error::InUseBy`] if the address is a user's already;
-    /// [`Error::Forbidden`] if it has as many open invitations as it may have.
+    /// [`Error::TooMany`] if it has as many open invitations as it may have.
     pub(crate) async fn store_invite(&self, request: InviteRequest) -> Result<Invited> {
         let (validation, now) = (&self.validation, self.validation.clock.now());
         validation.limiter.count_request(request.source, now)?;
@@ -117,7 +117,7 @@ impl IdentityRules {
             }
             InviteStored::Associated(user_id) => Err(Error::InUseBy { user_id }),
             InviteStored::Limited(wait) => Err(limited(wait)),
-            InviteStored::TooMany => Err(Error::Forbidden(
+            InviteStored::TooMany => Err(Error::TooMany(
                 "This address has too many invitations that wait already.".into(),
             )),
         }
@@ -168,14 +168,18 @@ impl IdentityRules {
     /// Signs the acceptance of an invitation with the key that whoever accepts has shown, never with ours.
     ///
     /// # Errors
-    /// [`Error::UnknownInvitation`] for a token that is unknown, or whose invitation was used, was withdrawn or has run out.
+    /// [`Error::UnknownInvitation`] for a token that is unknown, or whose invitation was used, was withdrawn or has run out;
+    /// [`Error::Limited`].
     pub(crate) async fn sign_acceptance(
         &self,
         mxid: &str,
         token: &str,
         private_key: &[u8; 32],
+        source: Source,
     ) -> Result<Map<String, Value>> {
-        let invite = self.find_invite(token).await?;
+        let now = self.validation.clock.now();
+        self.validation.limiter.count_submission(source, now)?;
+        let invite = self.find_invite(token, now).await?;
         let mut accepted = Map::new();
         for (key, value) in [("mxid", mxid), ("sender", &invite.sender), ("token", token)] {
             accepted.insert(key.to_owned(), value.into());
@@ -186,8 +190,7 @@ impl IdentityRules {
     }
 
     /// The open invitation of a token.
-    async fn find_invite(&self, token: &str) -> Result<Invite> {
-        let now = self.validation.clock.now();
+    async fn find_invite(&self, token: &str, now: Timestamp) -> Result<Invite> {
         for key in self.validation.keys.iter() {
             let id = proof::invite_id(key, token);
             if let Some(invite) = self.validation.store.invite(id, now).await? {

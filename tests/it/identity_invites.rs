@@ -593,10 +593,9 @@ async fn a_withdrawn_invitation_is_worth_nothing_and_its_mail_does_not_go() {
 
 #[tokio::test]
 async fn an_invitation_that_has_run_out_is_worth_nothing_and_its_mail_does_not_go() {
-    let lifetime = Duration::from_hours(1);
-    let app = TestApp::identity(|settings| settings.invite_lifetime = lifetime);
+    let app = TestApp::identity(|settings| settings.invite_lifetime = Duration::from_hours(1));
     let body = invited(&app, &alice_by_bob()).await;
-    app.wait(lifetime - Duration::from_secs(1));
+    app.wait(Duration::from_secs(60 * 60 - 1));
     assert!(is_valid(&app, &body["public_keys"][1]).await);
 
     app.wait(Duration::from_secs(1));
@@ -711,6 +710,20 @@ async fn a_source_asks_for_so_many() {
 }
 
 #[tokio::test]
+async fn a_source_has_so_much_signed() {
+    let app = with_limits(limits::Settings {
+        per_source_submit: Rate::new(2, Duration::from_hours(1)),
+        ..limits::Settings::OFF
+    });
+    let key = STANDARD_NO_PAD.encode([7; 32]);
+    for _ in 0..2 {
+        assert_eq!(sign(&app, &json!("unknown"), &key).await.status, 404);
+    }
+
+    assert_eq!(sign(&app, &json!("unknown"), &key).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_mailbox_gets_so_many_messages_whoever_asks_for_them() {
     let app = with_limits(limits::Settings {
         per_address: Rate::new(2, Duration::from_hours(1)),
@@ -746,7 +759,7 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
         } else {
             assert_eq!(
                 (answer.status.as_u16(), &*answer.errcode()),
-                (403, "M_FORBIDDEN")
+                (400, "M_TOO_LARGE")
             );
             refused += 1;
         }

@@ -81,6 +81,7 @@ fn answer(app: &App, invited: &Invited) -> Value {
 /// `POST /_matrix/identity/v2/sign-ed25519` (Identity Service API, "Ephemeral invitation signing").
 pub(crate) async fn sign(
     State(app): State<App>,
+    ClientSource(source): ClientSource,
     _account: Account,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Map<String, Value>>> {
@@ -91,6 +92,6 @@ pub(crate) async fn sign(
     }
     let private_key = decode_key(private_key)
         .ok_or_else(|| Error::invalid("private_key must be 32 bytes in unpadded base64"))?;
-    let signed = rules(&app)?.sign_acceptance(mxid, token, &private_key);
+    let signed = rules(&app)?.sign_acceptance(mxid, token, &private_key, source);
     signed.await.map(Json)
 }
