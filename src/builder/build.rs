@@ -26,18 +26,10 @@ impl Builder {
     /// A sentence that says which settings do not fit together.
     pub fn build(self) -> Result<Threepid, String> {
         let mut settings = self.settings;
-        let public_url = settings.public_url.clone();
-        check_base(&public_url)?;
+        check_base(&settings.public_url)?;
         settings.email.has_transport = self.email.is_some();
         settings.msisdn.has_transport = self.sms.is_some();
-        let host = || public_url.host_str().unwrap_or("localhost").to_owned();
-        let head = Letterhead {
-            app_name: self.app_name.clone(),
-            server_name: self.server_name.unwrap_or_else(host),
-            public_url,
-            contents: settings.email.contents,
-            lifetimes: settings.lifetimes,
-        };
+        let head = letterhead(&settings, self.app_name.clone(), self.server_name);
         let shared = Shared {
             store: self.store,
             keys: Arc::new(self.keys),
@@ -86,6 +78,19 @@ impl Builder {
         };
         let workers = self.workers;
         Ok(Threepid { app, workers })
+    }
+}
+
+/// What mails say of the server; those of each medium have contents of their own.
+fn letterhead(settings: &Settings, app_name: String, server_name: Option<String>) -> Letterhead {
+    let public_url = settings.public_url.clone();
+    let host = || public_url.host_str().unwrap_or("localhost").to_owned();
+    Letterhead {
+        app_name,
+        server_name: server_name.unwrap_or_else(host),
+        public_url: public_url.clone(),
+        contents: settings.email.contents,
+        lifetimes: settings.lifetimes,
     }
 }
 
