@@ -3,7 +3,15 @@
 use axum::Router;
 use serde_json::Value;
 
-use crate::{Threepid, error::Result, http, id_server::Unbound, loopback::is_loopback_url};
+use crate::{
+    Threepid,
+    error::{Error, Result},
+    http,
+    id_server::Unbound,
+    loopback::is_loopback_url,
+    secret::AccessToken,
+    user_id::is_user_id,
+};
 
 impl Threepid {
     /// The endpoints that prove email addresses, for a host to merge into its own router: `requestToken` for the three
@@ -29,6 +37,22 @@ impl Threepid {
     /// [`Builder::identity`](crate::Builder::identity). It may be merged into one router with the others.
     pub fn identity_router(&self) -> Router {
         http::identity::routes(&self.app)
+    }
+
+    /// A fresh token of the identity server for a user, for a host that knows by itself who they are: what the exchange of
+    /// OpenID tokens gives others (Identity Service API, `POST account/register`).
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] without [`Builder::identity`](crate::Builder::identity); [`Error::InvalidParam`] if it is no
+    /// user id; the store's.
+    pub async fn identity_token(&self, user_id: &str) -> Result<AccessToken> {
+        let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
+        if !is_user_id(user_id) {
+            return Err(Error::invalid(
+                "user_id must be one like @alice:example.org",
+            ));
+        }
+        rules.issue_token(user_id).await
     }
 
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).

@@ -66,6 +66,10 @@ pub struct Settings {
     pub per_source_register: Rate,
     /// Changes of an account's addresses, per account.
     pub per_account: Rate,
+    /// Addresses that an account of the identity server looks up.
+    pub lookups_per_account: Rate,
+    /// Invitations that an account of the identity server sends.
+    pub invites_per_account: Rate,
     /// `requestToken`, all together.
     pub global: Rate,
     /// Messages to one mailbox; counted in the store.
@@ -85,6 +89,8 @@ impl Default for Settings {
             per_source_submit: Rate::new(300, HOUR),
             per_source_register: Rate::new(300, HOUR),
             per_account: Rate::new(300, HOUR),
+            lookups_per_account: Rate::new(100_000, HOUR * 24),
+            invites_per_account: Rate::new(50, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
             per_session: Rate::new(5, Duration::from_mins(30)),
@@ -101,6 +107,8 @@ impl Settings {
         per_source_submit: Rate::OFF,
         per_source_register: Rate::OFF,
         per_account: Rate::OFF,
+        lookups_per_account: Rate::OFF,
+        invites_per_account: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
         per_session: Rate::OFF,
@@ -117,6 +125,8 @@ pub(crate) struct Limiter {
     submissions: Mutex<HashMap<Source, Timestamp>>,
     registrations: Mutex<HashMap<Source, Timestamp>>,
     accounts: Mutex<HashMap<String, Timestamp>>,
+    lookups: Mutex<HashMap<String, Timestamp>>,
+    invites: Mutex<HashMap<String, Timestamp>>,
     global: Mutex<Option<Timestamp>>,
 }
 
@@ -128,6 +138,8 @@ impl Limiter {
             submissions: Mutex::default(),
             registrations: Mutex::default(),
             accounts: Mutex::default(),
+            lookups: Mutex::default(),
+            invites: Mutex::default(),
             global: Mutex::default(),
         }
     }
@@ -172,12 +184,32 @@ impl Limiter {
         count_one(rate, &self.accounts, account, String::new(), now)
     }
 
+    /// Counts the addresses that an account looks up.
+    pub(crate) fn count_lookup(&self, user_id: &str, addresses: u32, now: Timestamp) -> Result<()> {
+        let (rate, account) = (self.settings.lookups_per_account, user_id.to_owned());
+        count_many(
+            rate,
+            &self.lookups,
+            (account, String::new()),
+            addresses,
+            now,
+        )
+    }
+
+    /// Counts one invitation that an account sends.
+    pub(crate) fn count_invite(&self, user_id: &str, now: Timestamp) -> Result<()> {
+        let (rate, account) = (self.settings.invites_per_account, user_id.to_owned());
+        count_one(rate, &self.invites, account, String::new(), now)
+    }
+
     /// Forgets sources and accounts whose bucket is full again.
     pub(crate) fn forget_full(&self, now: Timestamp) {
         forget(&self.requests, now);
         forget(&self.submissions, now);
         forget(&self.registrations, now);
         forget(&self.accounts, now);
+        forget(&self.lookups, now);
+        forget(&self.invites, now);
     }
 }
 
@@ -209,6 +241,16 @@ fn count_one<K: Eq + Hash>(
     others: K,
     now: Timestamp,
 ) -> Result<()> {
+    count_many(rate, buckets, (who, others), 1, now)
+}
+
+fn count_many<K: Eq + Hash>(
+    rate: Rate,
+    buckets: &Mutex<HashMap<K, Timestamp>>,
+    (who, others): (K, K),
+    many: u32,
+    now: Timestamp,
+) -> Result<()> {
     if rate == Rate::OFF {
         return Ok(());
     }
@@ -216,7 +258,7 @@ fn count_one<K: Eq + Hash>(
     let is_told_apart = buckets.len() < MOST_SOURCES || buckets.contains_key(&who);
     let who = if is_told_apart { who } else { others };
     let full_at = rate
-        .take(buckets.get(&who).copied(), now)
+        .take_many(many, buckets.get(&who).copied(), now)
         .map_err(limited)?;
     buckets.insert(who, full_at);
     Ok(())

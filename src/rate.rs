@@ -53,9 +53,20 @@ impl Rate {
         full_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Timestamp, Duration> {
+        self.take_many(1, full_at, now)
+    }
+
+    /// Takes several at once, or none; more than a full bucket holds count as a full bucket.
+    pub(crate) fn take_many(
+        self,
+        many: u32,
+        full_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Timestamp, Duration> {
         let Some((step, period)) = self.step_and_period() else {
             return Ok(now);
         };
+        let step = step.saturating_mul(i64::from(many)).min(period);
         let furthest = now.0.saturating_add(period);
         let full_at = full_at.unwrap_or(now).0;
         if full_at > furthest.saturating_add(SET_BACK) {

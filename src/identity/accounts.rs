@@ -1,18 +1,76 @@
 //! Accounts of the identity server: whom a token stands for.
 
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
 use super::IdentityRules;
 use crate::{
+    clock::Timestamp,
     error::{Error, Result},
-    secret::AccessToken,
+    secret::{AccessToken, random},
+    store::{IdentityAccount, NewIdentityToken},
 };
 
+/// How much of a token's life must have passed before its use writes that it lives on.
+const RENEW_AFTER: Duration = Duration::from_hours(24);
+
 impl IdentityRules {
-    /// The user of a token, who has accepted the terms.
+    /// A fresh token of a user. The store keeps its hash alone.
+    pub(crate) async fn issue_token(&self, user_id: &str) -> Result<AccessToken> {
+        let token = URL_SAFE_NO_PAD.encode(random::<32>());
+        let now = self.validation.clock.now();
+        let new = NewIdentityToken {
+            hash: hash(&token),
+            user_id: user_id.to_owned(),
+            now,
+            expires_at: now + self.settings.token_lifetime,
+            most: self.settings.tokens_per_user,
+        };
+        self.validation.store.add_identity_token(new).await?;
+        AccessToken::parse(&token)
+    }
+
+    /// The user of a token, who has accepted the terms. A token that is used lives on.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], [`Error::TermsNotSigned`].
     pub(crate) async fn account(&self, token: &AccessToken) -> Result<String> {
-        let _ = token;
-        Err(Error::Unauthorized)
+        let account = self.account_before_terms(token).await?;
+        self.check_terms(&account.accepted)?;
+        Ok(account.user_id)
     }
+
+    /// The account of a token, whatever its user has accepted.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`].
+    pub(crate) async fn account_before_terms(
+        &self,
+        token: &AccessToken,
+    ) -> Result<IdentityAccount> {
+        let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
+        let found = self.validation.store.identity_account(hash, now).await?;
+        let account = found.ok_or(Error::Unauthorized)?;
+        self.renew(hash, account.expires_at, now).await;
+        Ok(account)
+    }
+
+    async fn renew(&self, hash: [u8; 32], expires_at: Timestamp, now: Timestamp) {
+        let renewed = now + self.settings.token_lifetime;
+        if expires_at + RENEW_AFTER > renewed {
+            return;
+        }
+        let store = &self.validation.store;
+        if let Err(error) = store.renew_identity_token(hash, renewed).await {
+            // The token works; the next use tries again.
+            tracing::warn!(%error, "a token of the identity server could not be renewed");
+        }
+    }
+}
+
+/// What the store keeps of a token: it is random enough to need no key.
+pub(super) fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }

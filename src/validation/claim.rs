@@ -189,8 +189,8 @@ impl Validation {
             Some(user_id) => Asker::Account(Some(user_id)),
             None => Asker::WhoeverHasThePair,
         };
-        let asked = self.prove_to(sid, client_secret, Purpose::Identity, asker);
-        asked.await.map(|(_, proof)| proof)
+        let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
+        proving.await.map(|(_, proof)| proof)
     }
 
     /// The pair's session with its proof, fetched from the identity server that has it if need be.

@@ -11,11 +11,12 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use threepid::{
-    Builder, Keyring, Threepid,
+    Builder, Keyring, SigningKeys, Threepid,
     clock::{ManualClock, Timestamp},
     courier::capture::{Capture, Captured},
     http::peer::Peer,
-    limits,
+    identity, limits,
+    secret::AccessToken,
     store::sqlite::{Role, SqliteStore},
     threepid::Threepid as Address,
 };
@@ -42,6 +43,21 @@ pub(crate) const PASSWORD_PHONE: &str = "/_matrix/client/v3/account/password/msi
 pub(crate) const SUBMIT_PHONE: &str = "/_threepid/msisdn/submitToken";
 /// The base of all URLs that the app tells.
 pub(crate) const PUBLIC_URL: &str = "https://matrix.example.org";
+
+/// What the paths of the identity server begin with.
+pub(crate) const IDENTITY: &str = "/_matrix/identity/v2";
+/// The name of the identity server.
+pub(crate) const IDENTITY_NAME: &str = "matrix.example.org";
+
+/// Makes it an identity server, with settings of the test's own and a fresh signing key.
+pub(crate) fn with_identity(
+    builder: Builder,
+    set: impl FnOnce(&mut identity::Settings),
+) -> Builder {
+    let mut settings = identity::Settings::new(IDENTITY_NAME.parse().expect("a name"));
+    set(&mut settings);
+    builder.identity(settings, SigningKeys::generate().expect("a key"))
+}
 
 /// A server without a network.
 pub(crate) struct TestApp {
@@ -151,6 +167,32 @@ impl TestApp {
             dir,
             key_file,
         }
+    }
+
+    /// An app without limits that is an identity server too, with settings of the test's own.
+    pub(crate) fn identity(set: impl FnOnce(&mut identity::Settings)) -> Self {
+        Self::with(|builder| with_identity(builder.limits(limits::Settings::OFF), set))
+    }
+
+    /// A token of the identity server.
+    pub(crate) async fn identity_token(&self, user_id: &str) -> AccessToken {
+        let token = self.threepid.identity_token(user_id).await;
+        token.expect("the store answers")
+    }
+
+    /// Posts JSON to the identity server, with a user's token.
+    pub(crate) async fn post_as(&self, token: &AccessToken, path: &str, body: &Value) -> Answer {
+        let request = Request::post(format!("{IDENTITY}/{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        self.send(request.body(body.to_string().into()).expect("a request"))
+            .await
+    }
+
+    /// Gets something of the identity server, with a user's token.
+    pub(crate) async fn get_as(&self, token: &AccessToken, path: &str) -> Answer {
+        let bearer = format!("Bearer {}", token.reveal());
+        self.get(&format!("{IDENTITY}/{path}"), &[("authorization", &bearer)])
+            .await
     }
 
     /// The folder of the database.
