@@ -79,7 +79,7 @@ impl World {
         let asked = json!(["GB", TYPED, SECRET, 1, null, self.id_token]);
         let answer = self.client.must("requestMsisdnToken", asked).await;
         let identity = &self.neighbours.identity;
-        let text = identity.text_to(&format!("+{MSISDN}"), 1).await;
+        let text = identity.text_to(MSISDN, 1).await;
         let shown = json!([answer["sid"], SECRET, six_digits(&text), self.id_token]);
         let proved = self.client.must("submitMsisdnToken", shown).await;
         self.bind(&answer["sid"]).await;

@@ -86,7 +86,7 @@ impl Neighbours {
         self.synapse.api.post(&path, &who.token, body).await
     }
 
-    /// Makes all OpenID tokens of Synapse's older than they may be.
+    /// Makes all `OpenID` tokens of Synapse's older than they may be.
     fn wait_for_openid_tokens_to_expire(&self) {
         let database = rusqlite::Connection::open(self.synapse.path("homeserver.db"));
         let database = database.expect("it is a database");

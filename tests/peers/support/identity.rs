@@ -174,7 +174,7 @@ impl Neighbours {
         format!("@{localpart}:{}", self.synapse.server_name)
     }
 
-    /// What shows others who somebody is: an OpenID token of Synapse's.
+    /// What shows others who somebody is: an `OpenID` token of Synapse's.
     pub(crate) async fn openid(&self, user_id: &str, token: &str) -> Value {
         let path = format!("/_matrix/client/v3/user/{user_id}/openid/request_token");
         let (status, answer) = self.synapse.api.post(&path, token, &json!({})).await;
