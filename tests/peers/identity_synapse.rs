@@ -86,6 +86,15 @@ impl Neighbours {
         self.synapse.api.post(&path, &who.token, body).await
     }
 
+    /// Synapse has asked the identity server whether a key is still one of its own.
+    fn has_asked_about_a_key(&self, path: &str) {
+        let (log, name) = (self.synapse.log(), &self.identity.name);
+        let asked = format!("GET https://{name}/_matrix/identity/v2/{path}?public_key=");
+        let answers = log.lines().filter(|line| line.contains(&asked));
+        let statuses: Vec<_> = answers.filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(statuses, ["200"], "{log}");
+    }
+
     /// Makes all `OpenID` tokens of Synapse's older than they may be.
     fn wait_for_openid_tokens_to_expire(&self) {
         let database = rusqlite::Connection::open(self.synapse.path("homeserver.db"));
@@ -230,6 +239,7 @@ async fn somebody_who_was_invited_by_email_is_in_the_room_once_the_address_is_bo
     .await;
     let (status, answer) = neighbours.enter(&bob, &room, &json!({})).await;
     assert_eq!(status, 200, "{answer}");
+    neighbours.has_asked_about_a_key("pubkey/isvalid");
 }
 
 #[tokio::test]
@@ -259,6 +269,7 @@ async fn somebody_who_was_invited_by_email_joins_with_what_the_mail_tells() {
         "{answer}; Synapse: {}",
         neighbours.synapse.log()
     );
+    neighbours.has_asked_about_a_key("pubkey/ephemeral/isvalid");
 }
 
 #[tokio::test]
