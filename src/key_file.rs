@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use crate::{keys::Keyring, store::sqlite::SqliteStore};
+use zeroize::Zeroizing;
+
+use crate::{keys::Keyring, signing::SigningKeys, store::sqlite::SqliteStore};
 
 /// Reads the server's keys from `path`; makes a file with one key (mode 0600) if there is none and the store is fresh.
 ///
@@ -50,6 +52,76 @@ pub fn load(path: &Path, store: &SqliteStore) -> Result<Option<Keyring>, String>
     Ok(Some(keys))
 }
 
+/// Reads the identity server's signing keys from `path`; makes a file with one key (mode 0600) if there is none and the
+/// store has never been used with one.
+///
+/// # Errors
+/// A sentence for the operator: the file can not be read or made, it holds no keys, or it lacks the key that this store
+/// was used with last.
+pub async fn load_or_create_signing(
+    path: &Path,
+    store: &SqliteStore,
+) -> Result<SigningKeys, String> {
+    let known = store.signing_key().map_err(|error| error.to_string())?;
+    let text = match (read_text(path)?, &known) {
+        (Some(text), _) => text,
+        (None, Some(_)) => {
+            return Err(format!(
+                "the signing key file {} is missing, but this identity server has signed with a key of it. Restore the \
+                 file from your backup: what was signed can not be checked without it.",
+                path.display()
+            ));
+        }
+        (None, None) => {
+            let text = SigningKeys::generate_file("");
+            write_new(path, &text)?;
+            text
+        }
+    };
+    let keys = read_signing(path, &text)?;
+    if known
+        .as_deref()
+        .is_some_and(|known| !keys.has_encoded(known))
+    {
+        return Err(format!(
+            "{} does not hold the key that this identity server signed with last. Restore the right file, or add that \
+             key below the new one.",
+            path.display()
+        ));
+    }
+    store
+        .set_signing_key(keys.newest_encoded())
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(keys)
+}
+
+/// Puts a new signing key above those in the file; its name. A server that runs goes on with the older one until it is
+/// started again.
+///
+/// # Errors
+/// A sentence for the operator: there is no such file, it holds no keys, or it can not be written.
+pub fn rotate_signing(path: &Path) -> Result<String, String> {
+    let Some(older) = read_text(path)? else {
+        return Err(format!(
+            "there is no signing key file at {} yet; \"threepid serve\" makes it once the identity server is on",
+            path.display()
+        ));
+    };
+    read_signing(path, &older)?;
+    let text = SigningKeys::generate_file(&older);
+    write_new(path, &text)?;
+    Ok(read_signing(path, &text)?.newest_id())
+}
+
+fn read_signing(path: &Path, text: &str) -> Result<SigningKeys, String> {
+    SigningKeys::parse(text).map_err(|why| unusable("signing key file", path, &why))
+}
+
+fn unusable(what: &str, path: &Path, why: &str) -> String {
+    format!("the {what} {} can not be used: {why}", path.display())
+}
+
 fn check(path: &Path, keys: &Keyring, known: Option<&str>) -> Result<(), String> {
     let fits = known.is_none_or(|known| keys.fingerprints().iter().any(|print| print == known));
     if fits {
@@ -63,26 +135,34 @@ fn check(path: &Path, keys: &Keyring, known: Option<&str>) -> Result<(), String>
 }
 
 fn read(path: &Path) -> Result<Option<Keyring>, String> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => zeroize::Zeroizing::new(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(format!(
-                "the key file {} can not be read: {error}",
-                path.display()
-            ));
-        }
-    };
-    Keyring::parse(&text)
-        .map(Some)
-        .map_err(|why| format!("the key file {} can not be used: {why}", path.display()))
+    let text = read_text(path)?;
+    let keys = text.map(|text| Keyring::parse(&text)).transpose();
+    keys.map_err(|why| unusable("key file", path, &why))
 }
 
-/// Makes the file, and its folder for its owner alone. Written beside its place and moved there whole: a crash leaves
-/// no half a key, and what such a crash left behind is removed first. Whatever else appears there, a symbolic link say,
-/// gets no key: the file is new, and so is its mode.
+/// The text of a key file; `None` without one.
+fn read_text(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!(
+            "the key file {} can not be read: {error}",
+            path.display()
+        )),
+    }
+}
+
+/// Makes the file of a fresh key.
 fn create(path: &Path) -> Result<Keyring, String> {
     let text = Keyring::generate_file();
+    write_new(path, &text)?;
+    Keyring::parse(&text)
+}
+
+/// Writes the file, and makes its folder for its owner alone. Written beside its place and moved there whole: a crash leaves
+/// no half a key, and what such a crash left behind is removed first. Whatever else appears there, a symbolic link say,
+/// gets no key: the file is new, and so is its mode.
+fn write_new(path: &Path, text: &str) -> Result<(), String> {
     let beside = path.with_extension("new");
     let folder = path
         .parent()
@@ -109,8 +189,7 @@ fn create(path: &Path) -> Result<Keyring, String> {
     })();
     written.map_err(|error: io::Error| {
         format!("the key file {} can not be made: {error}", path.display())
-    })?;
-    Keyring::parse(&text)
+    })
 }
 
 #[cfg(test)]
@@ -195,5 +274,39 @@ mod tests {
         assert!(load_or_create(&path, &store).await.is_err());
         fs::write(&path, format!("{}{old}", *new)).unwrap();
         assert!(load_or_create(&path, &store).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn signing_keys_are_made_once_rotated_and_never_lost_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys").join("signing.key");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).unwrap();
+        assert!(
+            rotate_signing(&path)
+                .unwrap_err()
+                .contains("no signing key file")
+        );
+        let first = load_or_create_signing(&path, &store).await.unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(
+            (first.newest_id().as_str(), mode & 0o777),
+            ("ed25519:0", 0o600)
+        );
+
+        assert_eq!(rotate_signing(&path).unwrap(), "ed25519:1");
+        let second = load_or_create_signing(&path, &store).await.unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert!(second.has_encoded(&first.newest_encoded()));
+        assert_eq!(
+            (second.newest_id().as_str(), mode & 0o777),
+            ("ed25519:1", 0o600)
+        );
+
+        fs::write(&path, SigningKeys::generate_file("").as_bytes()).unwrap();
+        let other = load_or_create_signing(&path, &store).await.unwrap_err();
+        fs::remove_file(&path).unwrap();
+        let missing = load_or_create_signing(&path, &store).await.unwrap_err();
+        assert!(other.contains("does not hold the key") && missing.contains("is missing"));
+        assert!(!path.exists());
     }
 }

@@ -226,6 +226,21 @@ impl SigningKeys {
             .expect("a ring of signing keys holds at least one")
     }
 
+    /// The name of the key that signs.
+    pub(crate) fn newest_id(&self) -> String {
+        self.newest().id()
+    }
+
+    /// The public half of the key that signs, in base64.
+    pub(crate) fn newest_encoded(&self) -> String {
+        encode(&self.newest().public())
+    }
+
+    /// Whether it is the public half of one of them, in base64.
+    pub(crate) fn has_encoded(&self, public: &str) -> bool {
+        decode_key(public).is_some_and(|public| self.has(public.as_slice()))
+    }
+
     /// The key of a name such as `ed25519:0`.
     pub(crate) fn find(&self, id: &str) -> Option<&SigningKey> {
         self.keys.iter().find(|key| key.id() == id)

@@ -56,12 +56,12 @@ pub(super) fn sms_courier(
 }
 
 /// The service that the configuration describes, beside the `homeserver` that it names.
-pub(super) fn service(
+pub(super) fn builder(
     config: &Config,
     store: &Arc<SqliteStore>,
     keys: Keyring,
     homeserver: Option<Asked>,
-) -> Result<Threepid, String> {
+) -> Result<Builder, String> {
     let next_links = config.next_links.allowed.0.iter().map(String::as_str);
     let outbound = Outbound::new(config.outbound.settings())?;
     let mut builder = Threepid::builder(config.server.public_url(), Arc::clone(store), keys)
@@ -99,7 +99,7 @@ pub(super) fn service(
     if let Some(token) = config.api_token()? {
         builder = builder.api_token(token);
     }
-    with_couriers(builder, config)?.build()
+    with_couriers(builder, config)
 }
 
 /// Gives `builder` what carries messages, or keeps them for the mailbox page.

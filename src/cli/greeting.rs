@@ -40,6 +40,12 @@ pub(super) fn greet(
     let mailbox = mailbox(reader);
     greet_texts(config, &mailbox, out)?;
     greet_identity_servers(config, out)?;
+    if let Some(name) = config.identity_name().filter(|_| config.identity.enabled) {
+        writeln!(
+            out,
+            "Identity server: {name}, at {base}/_matrix/identity/v2."
+        )?;
+    }
     greet_mails(config, &mailbox, out)?;
     if assemble::captures_mails(config) {
         writeln!(

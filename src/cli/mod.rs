@@ -31,6 +31,7 @@ mod log;
 mod migrate;
 mod outbox;
 mod serve;
+mod signing_key;
 mod table;
 mod test_mail;
 mod test_sms;
@@ -97,6 +98,8 @@ enum Command {
     /// Look at and change the addresses of accounts: list, add, remove
     #[command(subcommand)]
     Addresses(addresses::Command),
+    /// Make a new signing key for the identity server; the older ones stay valid
+    RotateSigningKey,
 }
 
 /// Why a command did not do what it should.
@@ -169,6 +172,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         }
         Command::Outbox(command) => outbox::run(&load(file)?.config, command, out),
         Command::Addresses(command) => addresses::run(&load(file)?.config, command, out),
+        Command::RotateSigningKey => signing_key::rotate(&load(file)?.config, out),
     }
 }
 

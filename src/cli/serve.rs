@@ -43,7 +43,13 @@ async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
     let internal = bind("server.internal_listen", internal.as_slice()).await?;
     let keys = key_file::load_or_create(&config.secrets.key_file, &store).await?;
     let homeserver = Asked::new(&config)?;
-    let service = assemble::service(&config, &store, keys, homeserver.clone())?;
+    let mut service = assemble::builder(&config, &store, keys, homeserver.clone())?;
+    if let Some(settings) = config.identity()? {
+        let path = &config.identity.signing_key_file;
+        let signing = key_file::load_or_create_signing(path, &store).await?;
+        service = service.identity(settings, signing);
+    }
+    let service = service.build()?;
     let mut signals = Signals::new()?;
     let unanswered = match homeserver.as_ref().and_then(Asked::with_account_server) {
         Some(homeserver) => {

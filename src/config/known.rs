@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Config, sms::Gateway};
+use super::{Config, identity::Terms, sms::Gateway};
 
 /// Stands for any name, where the operator chooses it.
 pub(super) const ANY: &str = "*";
@@ -15,6 +15,9 @@ pub(super) fn known_keys() -> Value {
     gateway["headers"] = Value::Null;
     known["sms"]["gateways"][ANY] = gateway;
     known["sms"]["senders"][ANY] = Value::Null;
+    known["identity"]["terms"][ANY] = written(&Terms::default());
+    // By language.
+    known["identity"]["terms"][ANY][ANY] = Value::Null;
     known
 }
 

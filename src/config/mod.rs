@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 mod homeserver;
+mod identity;
 mod known;
 mod load;
 mod others;
@@ -23,6 +24,7 @@ use crate::{
 };
 use homeserver::{Accounts, Delegate};
 pub(crate) use homeserver::{Homeserver, HomeserverKind};
+use identity::Identity;
 pub(crate) use load::{Loaded, load};
 use others::{IdentityServers, Outbound};
 pub(crate) use registration::RegistrationWay;
@@ -42,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) email: Email,
     pub(crate) sms: Sms,
     pub(crate) identity_servers: IdentityServers,
+    pub(crate) identity: Identity,
     pub(crate) outbound: Outbound,
     pub(crate) accounts: Accounts,
     pub(crate) delegate: Delegate,
@@ -87,9 +90,9 @@ impl Config {
         }
     }
 
-    /// Whether any address of a medium is validated at all.
+    /// Whether any address of a medium is validated at all: an identity server does it whatever the homeserver does.
     pub(crate) fn is_on(&self, medium: Medium) -> bool {
-        self.validates(medium) != Validates::all(Validate::Off)
+        self.identity.enabled || self.validates(medium) != Validates::all(Validate::Off)
     }
 
     /// Who the mails come from.

@@ -117,15 +117,15 @@ impl Config {
 
     /// What a client may call us in `id_server`: a client that names one of these names nobody.
     fn own_names(&self) -> Vec<IdServer> {
-        let public_url = self.server.public_url();
-        let host = public_url.host_str().unwrap_or_default();
-        let of_url = match public_url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
+        let of_identity = self.identity.name.iter().chain(&self.identity.aliases.0);
+        let of_identity = of_identity.filter(|_| self.identity.enabled);
         let mut ours: Vec<IdServer> = Vec::new();
-        for name in [of_url, self.server_name()] {
-            ours.extend(name.parse().ok().filter(|own| !ours.contains(own)));
+        let names = self.name_of_public_url().into_iter();
+        let names = names.chain(self.server_name().parse());
+        for name in names.chain(of_identity.map(|Server(name)| name.clone())) {
+            if !ours.contains(&name) {
+                ours.push(name);
+            }
         }
         ours
     }

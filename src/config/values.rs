@@ -64,15 +64,28 @@ const LONGEST: Duration = Duration::from_hours(366 * 24);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        const FORM: &str = "write a time such as \"30s\", \"15m\" or \"1h\"";
-        let text = String::deserialize(from)?;
-        let refuse = |why: &str| D::Error::custom(format!("{text:?} {why}; {FORM}"));
-        let span: jiff::SignedDuration = text.parse().map_err(|_| refuse("is no time"))?;
-        match Duration::try_from(span) {
-            Ok(span) if span.is_zero() => Err(refuse("must be more than nothing")),
-            Ok(span) if span > LONGEST => Err(refuse("is longer than a year")),
-            Ok(span) => Ok(Self(span)),
-            Err(_) => Err(refuse("must not be negative")),
+        String::deserialize(from)?
+            .parse()
+            .map_err(|why: String| D::Error::custom(why))
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write a time such as \"30s\", \"15m\", \"1h\" or \"30d\"";
+        let refuse = |why: &str| format!("{text:?} {why}; {FORM}");
+        // The library takes no days, since some have 23 hours; ours have 24.
+        let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+        let hours = days.map(|days: u32| jiff::SignedDuration::from_hours(i64::from(days) * 24));
+        let span = hours.map_or_else(|| text.parse(), Ok);
+        match span.map(Duration::try_from) {
+            Err(_) => Err(refuse("is no time")),
+            Ok(Err(_)) => Err(refuse("must not be negative")),
+            Ok(Ok(span)) if span.is_zero() => Err(refuse("must be more than nothing")),
+            Ok(Ok(span)) if span > LONGEST => Err(refuse("is longer than a year")),
+            Ok(Ok(span)) => Ok(Self(span)),
         }
     }
 }

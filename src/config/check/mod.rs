@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod homeserver;
+mod identity;
 mod kind;
 mod others;
 mod registration;
@@ -40,6 +41,7 @@ pub(super) fn cross_check(config: &Config, problems: &mut Vec<Problem>) {
     check_mail(config, &mut refuse);
     sms::check(config, &mut refuse);
     others::check(config, &mut refuse);
+    identity::check(config, &mut refuse);
     kind::check(config, &mut refuse);
     homeserver::check(config, &mut refuse);
     registration::check(config, &mut refuse);
@@ -64,6 +66,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     }
     sms::warn(config, warnings);
     others::warn(config, warnings);
+    identity::warn(config, warnings);
     homeserver::warn(config, warnings);
     registration::warn(config, warnings);
     warnings.extend(readable_by_others(

@@ -28,6 +28,9 @@ fn known_name(name: &str) -> String {
     match parts.as_slice() {
         ["sms", "senders", _] => "sms.senders.*".to_owned(),
         ["sms", "gateways", _, rest @ ..] => [&["sms", "gateways", "*"], rest].concat().join("."),
+        ["identity", "terms", _] => "identity.terms.*".to_owned(),
+        ["identity", "terms", _, "version"] => "identity.terms.*.version".to_owned(),
+        ["identity", "terms", _, _] => "identity.terms.*.*".to_owned(),
         _ => name.to_owned(),
     }
 }
@@ -55,6 +58,7 @@ fn the_example_has_every_key_and_no_other() {
     }
     // Written as the sections below it.
     written.insert("sms.gateways".to_owned());
+    written.insert("identity.terms".to_owned());
     assert_eq!(written, names.into_iter().collect());
 }
 
@@ -97,7 +101,9 @@ fn the_keys_that_are_commented_out_work_too() {
             // Of other kinds of homeserver, or of other ways to sign up, than the rest of the file.
             Some((key, _)) if OTHER_KINDS.contains(&key.trim_end_matches("_file")) => continue,
             Some(("kind", _)) => "kind = 'synapse'".to_owned(),
-            Some((key, _)) if key.ends_with("_file") && key != "key_file" => {
+            Some((key, _))
+                if key.ends_with("_file") && !["key_file", "signing_key_file"].contains(&key) =>
+            {
                 format!("{key} = {secret:?}")
             }
             _ => line.to_owned(),

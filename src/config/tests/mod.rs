@@ -13,6 +13,7 @@ use super::{
 
 mod example;
 mod homeserver;
+mod identity;
 mod others;
 mod registration;
 mod secrets;

@@ -171,14 +171,8 @@ impl SqliteStore {
     /// # Errors
     /// [`crate::store::StoreError`] if the database does not answer.
     pub fn key_fingerprint(&self) -> StoreResult<Option<String>> {
-        self.readers.ask(|connection| {
-            let mut select = connection
-                .prepare_cached("SELECT value FROM meta WHERE name = 'key_fingerprint'")?;
-            select
-                .query_row([], |row| row.get(0))
-                .map(Some)
-                .or_else(none_if_no_row)
-        })
+        self.readers
+            .ask(|connection| meta(connection, "key_fingerprint"))
     }
 
     /// Records the fingerprint of the newest server key.
@@ -186,15 +180,26 @@ impl SqliteStore {
     /// # Errors
     /// [`crate::store::StoreError`] if the database does not answer.
     pub async fn set_key_fingerprint(&self, fingerprint: String) -> StoreResult<()> {
-        self.write_one(move |connection| {
-            connection.execute(
-                "INSERT INTO meta (name, value) VALUES ('key_fingerprint', ?1)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [fingerprint],
-            )?;
-            Ok(())
-        })
-        .await
+        self.write_one(move |connection| set_meta(connection, "key_fingerprint", &fingerprint))
+            .await
+    }
+
+    /// The public key, in base64, that the identity server signed with last; `None` if it never did.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the database does not answer.
+    pub fn signing_key(&self) -> StoreResult<Option<String>> {
+        self.readers
+            .ask(|connection| meta(connection, "signing_key"))
+    }
+
+    /// Records the public key, in base64, that the identity server signs with.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the database does not answer.
+    pub async fn set_signing_key(&self, public_key: String) -> StoreResult<()> {
+        self.write_one(move |connection| set_meta(connection, "signing_key", &public_key))
+            .await
     }
 
     /// Finishes what waits, and closes the database.
@@ -225,6 +230,24 @@ impl Drop for SqliteStore {
         self.writer.stop();
         self.readers.close();
     }
+}
+
+fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .map(Some)
+        .or_else(none_if_no_row)
+}
+
+fn set_meta(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT INTO meta (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [name, value],
+        )
+        .map(drop)
 }
 
 fn none_if_no_row<T>(error: rusqlite::Error) -> rusqlite::Result<Option<T>> {
