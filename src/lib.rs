@@ -37,6 +37,7 @@ pub mod identity_client;
 pub mod key_file;
 mod keys;
 pub mod limits;
+mod lookup_hash;
 mod loopback;
 mod matrix_error;
 mod messages;

@@ -10,7 +10,7 @@ use crate::{
     account::{AccountRules, registration::RegistrationRules},
     federation::Federation,
     http::App,
-    identity::IdentityRules,
+    identity::{IdentityRules, validate::LetThrough},
     identity_client::IdentityClient,
     limits::Limiter,
     outbox::{Deliveries, Letterhead, Shared},
@@ -77,6 +77,7 @@ impl Builder {
             federation: Federation::new(self.outbound, Arc::clone(&validation.clock)),
             validation: Arc::clone(&validation),
             deliveries: Arc::clone(&deliveries),
+            let_through: LetThrough::default(),
             onbind_wake: Notify::new(),
         });
         let app = App {

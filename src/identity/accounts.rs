@@ -10,6 +10,8 @@ use crate::{
     clock::Timestamp,
     error::{Error, Result},
     secret::{AccessToken, random},
+    server_name::ServerName,
+    source::Source,
     store::{IdentityAccount, NewIdentityToken},
 };
 
@@ -17,6 +19,42 @@ use crate::{
 const RENEW_AFTER: Duration = Duration::from_hours(24);
 
 impl IdentityRules {
+    /// A token for the user whose homeserver knows `access_token`, one of its `POST …/openid/request_token`.
+    ///
+    /// # Errors
+    /// [`Error::Limited`]; [`Error::Forbidden`] for homeservers that the operator does not admit, before they are asked;
+    /// those of [`Federation::userinfo`](crate::federation::Federation).
+    pub(crate) async fn register(
+        &self,
+        server: &ServerName,
+        access_token: &AccessToken,
+        source: Source,
+    ) -> Result<AccessToken> {
+        let now = self.validation.clock.now();
+        self.validation.limiter.count_registration(source, now)?;
+        let admitted = &self.settings.homeservers;
+        if !admitted.is_empty() && !admitted.contains(server) {
+            let why = "The users of this homeserver can not register at this identity server.";
+            return Err(Error::Forbidden(why.into()));
+        }
+        let user_id = self.federation.userinfo(server, access_token).await?;
+        self.issue_token(&user_id).await
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`] if it works no more, or never did.
+    pub(crate) async fn log_out(&self, token: &AccessToken) -> Result<()> {
+        let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
+        let store = &self.validation.store;
+        if store.remove_identity_token(hash, now).await? {
+            Ok(())
+        } else {
+            Err(Error::UnknownToken { soft_logout: false })
+        }
+    }
+
     /// A fresh token of a user. The store keeps its hash alone.
     pub(crate) async fn issue_token(&self, user_id: &str) -> Result<AccessToken> {
         let token = URL_SAFE_NO_PAD.encode(random::<32>());

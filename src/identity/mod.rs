@@ -30,6 +30,8 @@ pub(crate) struct IdentityRules {
     pub(crate) validation: Arc<Validation>,
     /// Who sends messages: an identity server says so when none can be sent.
     pub(crate) deliveries: Arc<[Arc<Deliveries>]>,
+    /// Requests that show whether messages can be sent again.
+    pub(crate) let_through: validate::LetThrough,
     /// Wakes whoever tells homeservers of associations.
     pub(crate) onbind_wake: Notify,
 }

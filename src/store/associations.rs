@@ -55,7 +55,7 @@ pub struct DueOnbind {
     pub id: i64,
     /// The association as it is now.
     pub association: Association,
-    /// The address's invitations that can still be used.
+    /// The address's invitations that can still be used; of many, the oldest.
     pub(crate) invites: Vec<Invite>,
     /// How often it was tried.
     pub tries: u32,
@@ -66,8 +66,8 @@ pub struct DueOnbind {
 pub trait Associations: fmt::Debug + Send + Sync {
     /// Associates an address with a user, and with no other from then on; and puts down that the user's homeserver is to be
     /// told (of an address, the newest association alone). One durable transaction. It is found by a lookup at once, also
-    /// while the pepper is being rotated.
-    async fn associate(&self, association: Association) -> StoreResult<()>;
+    /// while the pepper is being rotated. If there is no pepper yet, it is `first_pepper` from now on.
+    async fn associate(&self, association: Association, first_pepper: &str) -> StoreResult<()>;
 
     /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
     async fn dissociate(&self, threepid: &Threepid, user_id: &str) -> StoreResult<bool>;
@@ -79,7 +79,7 @@ pub trait Associations: fmt::Debug + Send + Sync {
     async fn pepper(&self, first: &str, now: Timestamp) -> StoreResult<Pepper>;
 
     /// Whose the addresses of these hashes are: URL-safe unpadded base64 of SHA-256 of `address medium pepper`. What is no
-    /// such hash is found nowhere. One indexed query.
+    /// such hash is found nowhere. Pepper and hashes are looked at in one moment.
     async fn look_up(&self, pepper: &str, hashes: Vec<String>) -> StoreResult<LookedUp>;
 
     /// Whose the addresses are that are asked in clear. The keys of what is found are `address medium`.
@@ -89,7 +89,7 @@ pub trait Associations: fmt::Debug + Send + Sync {
         addresses: Vec<(Medium, String)>,
     ) -> StoreResult<LookedUp>;
 
-    /// Begins a rotation to the pepper `next`; `false` if one is under way.
+    /// Begins a rotation to the pepper `next`; `false` if one is under way, or if there is no pepper yet.
     async fn begin_rotation(&self, next: &str, now: Timestamp) -> StoreResult<bool>;
 
     /// One small step of a rotation, if one is under way: hashes some associations anew; once all are, makes the new pepper
@@ -111,7 +111,8 @@ pub trait Associations: fmt::Debug + Send + Sync {
     /// Makes one due at another time, and counts one try.
     async fn defer_onbind(&self, id: i64, due_at: Timestamp) -> StoreResult<()>;
 
-    /// The homeserver knows, or never will: forgets the row. The invitations that it was `told` of are used from now on.
+    /// The homeserver knows, or never will: forgets the row. The invitations that it was `told` of are used from now on; if
+    /// the address has more than those, it is due again for them at once. Nothing but that happens if the row is gone.
     async fn finish_onbind(&self, id: i64, told: Vec<[u8; 16]>, now: Timestamp) -> StoreResult<()>;
 
     /// Makes all due now that a process has leased which died. Only for the holder of the store's lock.

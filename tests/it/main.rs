@@ -1,5 +1,6 @@
 //! Tests of the whole, through its public face.
 
+mod associations;
 mod bindings;
 mod ceilings;
 mod cli;

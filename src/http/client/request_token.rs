@@ -147,7 +147,8 @@ async fn add(
     Ok(Json(opened.into()))
 }
 
-fn read(
+/// Reads the body of a `requestToken`.
+pub(in crate::http) fn read(
     app: &App,
     medium: Medium,
     purpose: Purpose,

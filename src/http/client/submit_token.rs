@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     http::{
         App,
-        extract::{ClientSource, MatrixJson},
+        extract::{ClientSource, MatrixJson, Object},
         pages,
     },
     secret::{ClientSecret, Sid},
@@ -30,7 +30,7 @@ const LONGEST_TOKEN: usize = 255;
 pub(crate) async fn post_email(
     app: State<App>,
     source: ClientSource,
-    body: MatrixJson,
+    MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
     post(&app, Medium::Email, source, &body).await
 }
@@ -40,7 +40,7 @@ pub(crate) async fn post_email(
 pub(crate) async fn post_msisdn(
     app: State<App>,
     source: ClientSource,
-    body: MatrixJson,
+    MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
     post(&app, Medium::Msisdn, source, &body).await
 }
@@ -50,16 +50,17 @@ pub(crate) async fn post_msisdn(
 pub(crate) async fn post_add_threepid(
     app: State<App>,
     source: ClientSource,
-    body: MatrixJson,
+    MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
     post(&app, Medium::Msisdn, source, &body).await
 }
 
-async fn post(
+/// The rule behind every `POST …/submitToken`.
+pub(in crate::http) async fn post(
     app: &App,
     medium: Medium,
     source: ClientSource,
-    MatrixJson(body): &MatrixJson,
+    body: &Object,
 ) -> Result<Json<Value>> {
     let (sid, client_secret) = (body.string("sid")?, body.string("client_secret")?);
     let token = body.string("token")?;
@@ -89,9 +90,10 @@ pub(crate) async fn get_msisdn(
 }
 
 /// The query of a GET, if it is one.
-type Shown = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(in crate::http) type Shown = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
-async fn show(
+/// What is behind every `GET …/submitToken`.
+pub(in crate::http) async fn show(
     app: &App,
     medium: Medium,
     source: ClientSource,

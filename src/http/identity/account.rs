@@ -9,6 +9,18 @@ use crate::{
     secret::AccessToken,
 };
 
+/// The access token of a request, whosever it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Token(pub(crate) AccessToken);
+
+impl FromRequestParts<App> for Token {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        token(parts, app).await.map(Self)
+    }
+}
+
 /// The user of a request, who has accepted the terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {

@@ -1,15 +1,44 @@
 //! Signing keys.
 
-use crate::error::Error;
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::Uri,
+};
+use serde_json::{Value, json};
 
-pub(crate) async fn is_valid() -> Error {
-    Error::Unrecognized
+use super::account::rules;
+use crate::{
+    error::{Error, Result},
+    http::{App, extract::Object},
+};
+
+/// `GET /_matrix/identity/v2/pubkey/{keyId}` (Identity Service API, "Key management").
+pub(crate) async fn public_key(
+    State(app): State<App>,
+    key_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>> {
+    // What is no text is no key's name.
+    let Path(key_id) = key_id.map_err(|_| Error::UnknownKey)?;
+    let public_key = rules(&app)?.public_key(&key_id)?;
+    Ok(Json(json!({ "public_key": public_key })))
 }
 
-pub(crate) async fn is_ephemeral_valid() -> Error {
-    Error::Unrecognized
+/// `GET /_matrix/identity/v2/pubkey/isvalid` (Identity Service API, "Key management").
+pub(crate) async fn is_valid(State(app): State<App>, uri: Uri) -> Result<Json<Value>> {
+    let query = query(&uri)?;
+    let valid = rules(&app)?.is_own_key(query.string("public_key")?);
+    Ok(Json(json!({ "valid": valid })))
 }
 
-pub(crate) async fn public_key() -> Error {
-    Error::Unrecognized
+/// `GET /_matrix/identity/v2/pubkey/ephemeral/isvalid` (Identity Service API, "Key management").
+pub(crate) async fn is_ephemeral_valid(State(app): State<App>, uri: Uri) -> Result<Json<Value>> {
+    let query = query(&uri)?;
+    let asked = rules(&app)?.is_ephemeral_key(query.string("public_key")?);
+    Ok(Json(json!({ "valid": asked.await? })))
+}
+
+/// The values of a query. Of a key, a `+` that was not escaped comes out as a blank, and is read as what it was.
+fn query(uri: &Uri) -> Result<Object> {
+    Object::from_form(uri.query().unwrap_or_default().as_bytes())
 }

@@ -11,6 +11,7 @@ use crate::error::Dialect;
 mod account;
 mod accounts;
 mod associations;
+mod body;
 mod invites;
 mod keys;
 mod lookup;

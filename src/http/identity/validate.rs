@@ -1,31 +1,102 @@
 //! Asking for a token, and showing it.
 
-use crate::error::Error;
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use serde_json::Value;
 
-pub(crate) async fn request_email() -> Error {
-    Error::Unrecognized
+use super::{
+    account::{Account, rules},
+    body::IdentityJson,
+};
+use crate::{
+    error::Result,
+    http::{
+        App,
+        client::{
+            request_token::{Reply, read},
+            submit_token::{self, Shown},
+        },
+        extract::ClientSource,
+    },
+    session::Purpose,
+    threepid::Medium,
+};
+
+/// `POST /_matrix/identity/v2/validate/email/requestToken` (Identity Service API, "Email associations").
+pub(crate) async fn request_email(
+    app: State<App>,
+    source: ClientSource,
+    account: Account,
+    body: IdentityJson,
+) -> Result<Json<Reply>> {
+    request(&app, Medium::Email, source, account, body).await
 }
 
-pub(crate) async fn request_msisdn() -> Error {
-    Error::Unrecognized
+/// `POST /_matrix/identity/v2/validate/msisdn/requestToken` (Identity Service API, "Phone number associations").
+pub(crate) async fn request_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    account: Account,
+    body: IdentityJson,
+) -> Result<Json<Reply>> {
+    request(&app, Medium::Msisdn, source, account, body).await
 }
 
-pub(crate) async fn submit_email() -> Error {
-    Error::Unrecognized
+/// `POST /_matrix/identity/v2/validate/email/submitToken` (Identity Service API, "Email associations").
+pub(crate) async fn submit_email(
+    app: State<App>,
+    source: ClientSource,
+    _account: Account,
+    IdentityJson(body): IdentityJson,
+) -> Result<Json<Value>> {
+    submit_token::post(&app, Medium::Email, source, &body).await
 }
 
-pub(crate) async fn submit_msisdn() -> Error {
-    Error::Unrecognized
+/// `POST /_matrix/identity/v2/validate/msisdn/submitToken` (Identity Service API, "Phone number associations").
+pub(crate) async fn submit_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    _account: Account,
+    IdentityJson(body): IdentityJson,
+) -> Result<Json<Value>> {
+    submit_token::post(&app, Medium::Msisdn, source, &body).await
 }
 
-pub(crate) async fn show_email() -> Error {
-    Error::Unrecognized
+/// `GET /_matrix/identity/v2/validate/email/submitToken`: the same for people. It asks for no access token, although the
+/// specification says so: a browser that follows a link has none.
+pub(crate) async fn show_email(
+    app: State<App>,
+    source: ClientSource,
+    headers: HeaderMap,
+    query: Shown,
+) -> Result<Response> {
+    submit_token::show(&app, Medium::Email, source, &headers, query).await
 }
 
-pub(crate) async fn show_msisdn() -> Error {
-    Error::Unrecognized
+/// `GET /_matrix/identity/v2/validate/msisdn/submitToken`: the same for phone numbers.
+pub(crate) async fn show_msisdn(
+    app: State<App>,
+    source: ClientSource,
+    headers: HeaderMap,
+    query: Shown,
+) -> Result<Response> {
+    submit_token::show(&app, Medium::Msisdn, source, &headers, query).await
 }
 
-pub(crate) async fn head() -> Error {
-    Error::Unrecognized
+/// `HEAD` of the same: changes nothing, whatever the query says.
+pub(crate) async fn head() -> Response {
+    submit_token::head().await
+}
+
+async fn request(
+    app: &App,
+    medium: Medium,
+    ClientSource(source): ClientSource,
+    account: Account,
+    IdentityJson(mut body): IdentityJson,
+) -> Result<Json<Reply>> {
+    // matrix-js-sdk writes it as a string, and so does every form.
+    body.read_integer("send_attempt");
+    let request = read(app, medium, Purpose::Identity, &body, source)?;
+    let opened = rules(app)?.request_token(account.user_id, request).await?;
+    Ok(Json(opened.into()))
 }

@@ -106,6 +106,8 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     /// Where the sweeper left off among the buckets.
     swept_to: Mutex<Vec<u8>>,
+    /// The next hashes of a rotation of the pepper.
+    rehashing: Mutex<Option<Arc<associations::Batch>>>,
     /// When it was last checked whether we can write, and what was found.
     checked: Mutex<Option<(Instant, StoreResult<()>)>>,
     /// Released when the store is dropped, after the last write.
@@ -145,6 +147,7 @@ impl SqliteStore {
             writer: Arc::new(writer),
             readers: Arc::new(readers),
             swept_to: Mutex::default(),
+            rehashing: Mutex::default(),
             checked: Mutex::default(),
             _lock: lock,
         }))

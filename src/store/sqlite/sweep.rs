@@ -1,6 +1,6 @@
 //! What is over goes, in small steps.
 
-use std::sync::PoisonError;
+use std::{sync::PoisonError, time::Duration};
 
 use rusqlite::{Connection, params};
 
@@ -14,6 +14,8 @@ use crate::{clock::Timestamp, store::StoreResult};
 const STEP: u32 = 100;
 /// A message that is due later than any retry would be was queued before the clock was set back; in milliseconds.
 const BEYOND_RETRIES: i64 = 20 * 60 * 1000;
+/// How long an operator sees invitations that were used, withdrawn or have expired.
+const KEEP_INVITES: Duration = Duration::from_hours(30 * 24);
 
 impl SqliteStore {
     /// One step; how many rows went.
@@ -68,11 +70,32 @@ fn step(
         .prepare_cached("SELECT key FROM bucket WHERE key > ?1 ORDER BY key LIMIT ?2")?
         .query_map(params![from, STEP], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    let gone = sessions + stages + messages + identity(connection, now)?;
     let Some(last) = keys.last() else {
-        return Ok((sessions + stages + messages, Vec::new()));
+        return Ok((gone, Vec::new()));
     };
     let buckets = connection
         .prepare_cached("DELETE FROM bucket WHERE key > ?1 AND key <= ?2 AND full_at <= ?3")?
         .execute(params![from, last, now.0])?;
-    Ok((sessions + stages + messages + buckets, last.clone()))
+    Ok((gone + buckets, last.clone()))
+}
+
+/// What is over at the identity server; how many rows went.
+fn identity(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    let tokens = connection
+        .prepare_cached(
+            "DELETE FROM identity_token WHERE hash IN
+               (SELECT hash FROM identity_token WHERE expires_at <= ?1 LIMIT ?2)",
+        )?
+        .execute(params![now.0, STEP])?;
+    let before = now.before(KEEP_INVITES);
+    let mut invites = 0;
+    for is_over in ["expires_at < ?1", "coalesce(used_at, withdrawn_at) < ?1"] {
+        invites += connection
+            .prepare_cached(&format!(
+                "DELETE FROM invite WHERE id IN (SELECT id FROM invite WHERE {is_over} LIMIT ?2)"
+            ))?
+            .execute(params![before.0, STEP])?;
+    }
+    Ok(tokens + invites)
 }

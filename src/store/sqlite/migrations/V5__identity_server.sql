@@ -18,7 +18,7 @@ CREATE TABLE accepted_policy (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE association (
-    id      INTEGER PRIMARY KEY,
+    id      INTEGER PRIMARY KEY AUTOINCREMENT, -- never another address's: hashes name it
     medium  TEXT NOT NULL,
     address TEXT NOT NULL,
     user_id TEXT NOT NULL,
@@ -33,13 +33,13 @@ CREATE TABLE pepper (
     value    TEXT NOT NULL,
     state    TEXT NOT NULL,
     since    INTEGER NOT NULL,
-    rehashed INTEGER NOT NULL DEFAULT 0  -- of a 'next' one: the last association that has its hash
+    rehashed BLOB NOT NULL DEFAULT x''   -- of a 'next' one: all hashes up to this one are written
 ) STRICT;
 CREATE UNIQUE INDEX pepper_state ON pepper (state) WHERE state IN ('current', 'next');
 
 CREATE TABLE association_hash (
     pepper      INTEGER NOT NULL,
-    hash        TEXT NOT NULL,           -- as a lookup asks for it: URL-safe unpadded base64
+    hash        BLOB NOT NULL,
     association INTEGER NOT NULL,
     PRIMARY KEY (pepper, hash)
 ) STRICT, WITHOUT ROWID;
@@ -73,6 +73,7 @@ CREATE INDEX invite_address ON invite (medium, address);
 CREATE INDEX invite_public_key ON invite (public_key);
 CREATE INDEX invite_created ON invite (created_at);
 CREATE INDEX invite_expiry ON invite (expires_at);
+CREATE INDEX invite_ended ON invite (coalesce(used_at, withdrawn_at));
 
 -- A message about an invitation: its sid is the invitation's id, and what it says is sealed until it has gone.
 ALTER TABLE outbox ADD COLUMN key_id BLOB;

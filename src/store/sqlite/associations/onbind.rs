@@ -1,0 +1,174 @@
+//! Homeservers that must be told of an association.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::association;
+use crate::{
+    clock::Timestamp,
+    store::{Association, DueOnbind, Invite},
+};
+
+/// How many invitations are told at once; the others follow.
+const INVITES: u32 = 100;
+/// What an invitation must be like to be told: `?1` and `?2` are its address, `?3` is now.
+const OPEN: &str =
+    "medium = ?1 AND address = ?2 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?3";
+
+/// Puts down that a homeserver is to be told. What was to be told of this address before is not: its row goes, so that
+/// whoever holds its lease finishes nothing of this one.
+pub(super) fn put(
+    connection: &Connection,
+    association: i64,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    forget(connection, association)?;
+    connection
+        .prepare_cached("INSERT INTO onbind (association, due_at) VALUES (?1, ?2)")?
+        .execute(params![association, now.0])
+        .map(drop)
+}
+
+/// Forgets what was to be told.
+pub(super) fn forget(connection: &Connection, association: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM onbind WHERE association = ?1")?
+        .execute([association])
+        .map(drop)
+}
+
+/// Leases what is due.
+pub(super) fn lease(
+    connection: &Connection,
+    now: Timestamp,
+    until: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<DueOnbind>> {
+    let mut due: Vec<DueOnbind> = connection
+        .prepare_cached(
+            "SELECT onbind.id, tries, medium, address, user_id, at
+             FROM onbind JOIN association ON association.id = onbind.association
+             WHERE due_at <= ?1 ORDER BY due_at, onbind.id LIMIT ?2",
+        )?
+        .query_map(params![now.0, limit], |row| {
+            Ok(DueOnbind {
+                id: row.get(0)?,
+                tries: row.get(1)?,
+                association: association(row, 2)?,
+                invites: Vec::new(),
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut update =
+        connection.prepare_cached("UPDATE onbind SET due_at = ?2, leased = 1 WHERE id = ?1")?;
+    for onbind in &mut due {
+        update.execute(params![onbind.id, until.0])?;
+        onbind.invites = invites(connection, &onbind.association, now)?;
+    }
+    Ok(due)
+}
+
+/// The oldest invitations of an address that can still be used.
+fn invites(
+    connection: &Connection,
+    association: &Association,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Invite>> {
+    let threepid = &association.threepid;
+    let invite = |row: &Row<'_>| {
+        Ok(Invite {
+            id: row.get(0)?,
+            key_id: row.get(1)?,
+            token: row.get(2)?,
+            threepid: threepid.clone(),
+            room_id: row.get(3)?,
+            sender: row.get(4)?,
+            public_key: row.get(5)?,
+            created_at: Timestamp(row.get(6)?),
+            expires_at: Timestamp(row.get(7)?),
+        })
+    };
+    connection
+        .prepare_cached(&format!(
+            "SELECT id, key_id, token, room_id, sender, public_key, created_at, expires_at
+             FROM invite WHERE {OPEN} ORDER BY created_at, id LIMIT ?4"
+        ))?
+        .query_map(
+            params![
+                threepid.medium().as_str(),
+                threepid.address(),
+                now.0,
+                INVITES
+            ],
+            invite,
+        )?
+        .collect()
+}
+
+/// When the next one is due.
+pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let next: Option<i64> = connection
+        .prepare_cached("SELECT min(due_at) FROM onbind")?
+        .query_row([], |row| row.get(0))?;
+    Ok(next.map(Timestamp))
+}
+
+/// Makes one due later.
+pub(super) fn defer(connection: &Connection, id: i64, due_at: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE onbind SET due_at = ?2, leased = 0, tries = tries + 1 WHERE id = ?1",
+        )?
+        .execute(params![id, due_at.0])
+        .map(drop)
+}
+
+/// Forgets the row, unless there are more invitations than were told.
+pub(super) fn finish(
+    connection: &Connection,
+    id: i64,
+    told: &[[u8; 16]],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut used = 0;
+    let mut mark = connection.prepare_cached(
+        "UPDATE invite SET used_at = ?2 WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL",
+    )?;
+    for invite in told {
+        used += mark.execute(params![invite, now.0])?;
+    }
+    let goes_on = used > 0 && has_more(connection, id, now)?;
+    let statement = if goes_on {
+        "UPDATE onbind SET due_at = ?2, leased = 0, tries = 0 WHERE id = ?1"
+    } else {
+        "DELETE FROM onbind WHERE id = ?1 AND ?2 IS NOT NULL"
+    };
+    connection
+        .prepare_cached(statement)?
+        .execute(params![id, now.0])
+        .map(drop)
+}
+
+fn has_more(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
+    let address: Option<(String, String)> = connection
+        .prepare_cached(
+            "SELECT medium, address FROM onbind JOIN association ON association.id = onbind.association
+             WHERE onbind.id = ?1",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((medium, address)) = address else {
+        return Ok(false);
+    };
+    connection
+        .prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM invite WHERE {OPEN})"
+        ))?
+        .query_row(params![medium, address, now.0], |row| row.get(0))
+}
+
+/// Makes all due that are leased.
+pub(super) fn free(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("UPDATE onbind SET due_at = ?1, leased = 0 WHERE leased = 1")?
+        .execute([now.0])
+}
