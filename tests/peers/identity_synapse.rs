@@ -267,7 +267,7 @@ async fn somebody_who_was_invited_by_email_joins_with_what_the_mail_tells() {
         joined,
         200,
         "{answer}; Synapse: {}",
-        neighbours.synapse.log()
+        neighbours.synapse.complaints()
     );
     neighbours.has_asked_about_a_key("pubkey/ephemeral/isvalid");
 }

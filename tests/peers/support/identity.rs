@@ -193,7 +193,12 @@ impl Neighbours {
         body["id_access_token"] = who.id_token.as_str().into();
         let path = format!("/_matrix/client/v3/{endpoint}");
         let (status, answer) = self.synapse.api.post(&path, &who.token, &body).await;
-        assert_eq!(status, 200, "{answer}; Synapse: {}", self.synapse.log());
+        assert_eq!(
+            status,
+            200,
+            "{answer}; Synapse: {}",
+            self.synapse.complaints()
+        );
         answer
     }
 

@@ -244,6 +244,14 @@ impl Synapse {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    /// What it has logged of what went wrong.
+    pub(crate) fn complaints(&self) -> String {
+        let log = self.log();
+        let is_one = |line: &&str| line.contains(" - WARNING - ") || line.contains(" - ERROR - ");
+        let lines: Vec<_> = log.lines().filter(is_one).collect();
+        lines.join("\n")
+    }
+
     /// The access token of an administrator.
     pub(crate) fn admin_token(&self) -> &str {
         &self.operator
