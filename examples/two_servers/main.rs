@@ -188,7 +188,8 @@ impl User<'_> {
         // What a homeserver does before it adds the address to the account.
         let pair = (Sid::parse(&sid)?, ClientSecret::parse(&secret)?);
         let validation = self.homeserver.threepid.validation();
-        let proof = validation.proof(&pair.0, &pair.1, Purpose::Add, None);
+        let user_id = Some(self.homeserver.homeserver.user_id.as_str());
+        let proof = validation.proof(&pair.0, &pair.1, Purpose::Add, user_id);
         println!(
             "  proof     the homeserver is told: {:?}",
             proof.await?.threepid
