@@ -289,14 +289,10 @@ async fn somebody_whose_address_is_bound_is_invited_at_once() {
 
 /// The token and the private key in an invitation's mail.
 fn invitation(mail: &str) -> Value {
-    let after = |name: &str| {
-        let (_, rest) = mail
-            .split_once(&format!("{name}="))
-            .expect("it is in the mail");
-        let value = rest
-            .split(|letter: char| letter.is_whitespace() || letter == '&')
-            .next();
-        value.expect("a text").to_owned()
+    let below = |title: &str| {
+        let mut lines = mail.lines().skip_while(|line| line.trim() != title);
+        let value = lines.nth(1).expect("it is in the mail");
+        value.trim().to_owned()
     };
-    json!({ "token": after("token"), "private_key": after("private_key") })
+    json!({ "token": below("Token:"), "private_key": below("Private key:") })
 }
