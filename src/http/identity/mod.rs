@@ -2,6 +2,8 @@
 
 use axum::{
     Router,
+    http::header,
+    response::IntoResponse,
     routing::{get, post},
 };
 
@@ -75,5 +77,12 @@ pub(crate) fn routes(app: &App) -> Router {
             get(validate::show_msisdn).head(validate::head),
         );
     let all = guarded(api, app, Dialect::Identity).merge(guarded(pages, app, Dialect::Page));
-    with_cors(all).with_state(app.clone())
+    let described = Router::new().route("/_threepid/openapi.json", get(described));
+    with_cors(all.merge(described)).with_state(app.clone())
+}
+
+/// `GET /_threepid/openapi.json`: the description of this API.
+async fn described() -> impl IntoResponse {
+    let document = include_str!("../../../docs/identity.openapi.json");
+    ([(header::CONTENT_TYPE, "application/json")], document)
 }

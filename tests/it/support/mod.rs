@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod gateway;
 pub(crate) mod homeserver;
 pub(crate) mod host;
+pub(crate) mod openapi;
 pub(crate) mod recorded;
 pub(crate) mod resets;
 pub(crate) mod smtp;
