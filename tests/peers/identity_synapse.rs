@@ -152,13 +152,30 @@ async fn an_address_is_bound_and_unbound_through_synapse() {
     let (alice, bob) = (neighbours.join("alice").await, neighbours.join("bob").await);
     let identity = &neighbours.identity;
 
-    let bound = neighbours.bind(&bob, EMAIL).await;
+    neighbours.bind(&bob, EMAIL).await;
     let found = identity.look_up(&alice.id_token, EMAIL).await;
     let threepid = json!({ "medium": "email", "address": EMAIL });
     let unbound = neighbours
         .through_synapse(&bob, "account/3pid/unbind", threepid)
         .await;
 
+    assert_eq!(found, Some(bob.user_id));
+    assert_eq!(unbound, json!({ "id_server_unbind_result": "success" }));
+    assert_eq!(identity.look_up(&alice.id_token, EMAIL).await, None);
+}
+
+#[tokio::test]
+async fn an_association_is_signed_as_homeservers_check_it() {
+    let neighbours = Neighbours::start("").await;
+    let bob = neighbours.join("bob").await;
+    let identity = &neighbours.identity;
+
+    // Synapse does not pass the association on.
+    let mut asked = neighbours.bind(&bob, EMAIL).await;
+    asked["mxid"] = bob.user_id.as_str().into();
+    let (status, bound) = identity.post("3pid/bind", &bob.id_token, &asked).await;
+
+    assert_eq!(status, 200, "{bound}");
     assert_eq!(
         (&bound["medium"], &bound["address"], &bound["mxid"]),
         (&"email".into(), &EMAIL.into(), &bob.user_id.as_str().into())
@@ -168,11 +185,8 @@ async fn an_address_is_bound_and_unbound_through_synapse() {
     }
     assert!(is_signed(identity, &bound).await, "{bound}");
     let mut forged = bound.clone();
-    forged["mxid"] = alice.user_id.as_str().into();
+    forged["mxid"] = neighbours.user_id("alice").into();
     assert!(!is_signed(identity, &forged).await, "it proves nothing");
-    assert_eq!(found, Some(bob.user_id));
-    assert_eq!(unbound, json!({ "id_server_unbind_result": "success" }));
-    assert_eq!(identity.look_up(&alice.id_token, EMAIL).await, None);
 }
 
 #[tokio::test]

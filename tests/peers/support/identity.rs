@@ -202,9 +202,13 @@ impl Neighbours {
         answer
     }
 
-    /// Proves an address and binds it to somebody, through Synapse as clients do; the association.
+    /// Proves an address and binds it to somebody, through Synapse as clients do; what showed the session.
     pub(crate) async fn bind(&self, who: &Neighbour, email: &str) -> Value {
         let creds = self.identity.prove(&who.id_token, email).await;
-        self.through_synapse(who, "account/3pid/bind", creds).await
+        let answer = self
+            .through_synapse(who, "account/3pid/bind", creds.clone())
+            .await;
+        assert_eq!(answer, json!({}));
+        creds
     }
 }
