@@ -19,6 +19,7 @@ mod finish_here;
 mod hidden_accounts;
 mod homeserver_routes;
 mod identity_client;
+mod identity_token;
 mod layers;
 mod link;
 mod msisdn;
