@@ -1,10 +1,14 @@
-//! What runs beside requests: the outbox's workers and the sweeper.
+//! What runs beside requests: the outbox's workers, the sweeper, and what the rules do by themselves.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Threepid, error::Result, outbox::Deliveries};
+use crate::{
+    Threepid,
+    error::{Error, Result},
+    outbox::Deliveries,
+};
 
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -54,6 +58,31 @@ impl Threepid {
         registration.look_after_due().await
     }
 
+    /// Tells homeservers of the associations that are due to be told, once: those of an earlier process too; how many there
+    /// were. For tests, and for hosts that run no background work: like [`Threepid::start`] only for the one server of a
+    /// store.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn tell_homeservers_due(&self) -> Result<usize> {
+        let Some(identity) = &self.app.identity else {
+            return Ok(0);
+        };
+        identity.free_onbinds().await?;
+        identity.tell_homeservers_due().await
+    }
+
+    /// Rotates the pepper of lookups now; where a rotation is under way, that one is finished instead. Clients ask for the
+    /// new pepper when theirs is refused (Identity Service API, "Association lookup").
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] without [`Builder::identity`](crate::Builder::identity); the store's: what was begun goes on
+    /// with the next call.
+    pub async fn rotate_pepper(&self) -> Result<()> {
+        let identity = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
+        identity.rotate_pepper().await
+    }
+
     async fn sweep_step(&self) -> Result<usize> {
         let validation = &self.app.validation;
         let now = validation.clock.now();
@@ -87,6 +116,11 @@ impl Threepid {
             {
                 tracing::warn!(%error, "registrations of an earlier process wait until their leases run out");
             }
+            if let Some(identity) = &this.app.identity
+                && let Err(error) = identity.free_onbinds().await
+            {
+                tracing::warn!(%error, "homeservers that an earlier process was telling wait until their leases run out");
+            }
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
@@ -97,6 +131,7 @@ impl Threepid {
                 registration.look_after(stop).await;
             });
         }
+        self.start_identity(&background, &freed);
         let workers = |deliveries: &Arc<Deliveries>| {
             std::iter::repeat_n(Arc::clone(deliveries), self.workers.of(deliveries.medium))
         };
@@ -109,6 +144,22 @@ impl Threepid {
         }
         background.tasks.close();
         background
+    }
+
+    /// Starts what the identity server does by itself.
+    fn start_identity(&self, background: &Background, freed: &CancellationToken) {
+        let Some(identity) = &self.app.identity else {
+            return;
+        };
+        let (rules, stop) = (Arc::clone(identity), background.stop.clone());
+        let rotating = async move { rules.rotate_pepper_until(stop).await };
+        background.tasks.spawn(rotating);
+        let (rules, stop) = (Arc::clone(identity), background.stop.clone());
+        let freed = freed.clone();
+        background.tasks.spawn(async move {
+            freed.cancelled().await;
+            rules.tell_homeservers(stop).await;
+        });
     }
 
     async fn sweep_until(&self, stop: CancellationToken) {

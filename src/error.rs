@@ -29,8 +29,11 @@ pub enum Error {
     #[error("This is not a valid phone number: {0}.")]
     InvalidNumber(&'static str),
     /// The body is larger than allowed.
-    #[error("The request body is too large. At most 64 KiB are taken.")]
-    TooLarge,
+    #[error("The request body is too large. At most {most_kib} KiB are taken.")]
+    TooLarge {
+        /// How much is taken, in KiB.
+        most_kib: usize,
+    },
     /// The rest of the request did not come in time.
     #[error("The rest of the request did not arrive in time. Try again.")]
     RequestTimeout,
@@ -153,6 +156,9 @@ pub enum Error {
     /// An identity server's caller may do this for themselves alone.
     #[error("{0}")]
     UnauthorizedUser(Cow<'static, str>),
+    /// A homeserver signed the request for another server.
+    #[error("This request was signed for another server than this one.")]
+    OtherDestination,
     /// The caller has not accepted the identity server's terms yet.
     #[error("Accept the terms of this identity server first: see GET terms.")]
     TermsNotSigned,
@@ -237,7 +243,7 @@ impl Error {
             Self::InvalidParam(_) | Self::InvalidAddress(_) | Self::InvalidNumber(_) => {
                 (StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
             }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED"),
@@ -266,7 +272,9 @@ impl Error {
             Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) | Self::FederationTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::Unauthorized | Self::OtherDestination => {
+                (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
+            }
             Self::UnauthorizedUser(_) => (StatusCode::FORBIDDEN, "M_UNAUTHORIZED"),
             Self::TermsNotSigned => (StatusCode::FORBIDDEN, "M_TERMS_NOT_SIGNED"),
             Self::InvalidPepper { .. } => (StatusCode::BAD_REQUEST, "M_INVALID_PEPPER"),

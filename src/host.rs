@@ -8,8 +8,10 @@ use crate::{
     error::{Error, Result},
     http,
     id_server::Unbound,
+    lookup_hash::generate_pepper,
     loopback::is_loopback_url,
     secret::AccessToken,
+    store::Association,
     user_id::is_user_id,
 };
 
@@ -48,11 +50,53 @@ impl Threepid {
     pub async fn identity_token(&self, user_id: &str) -> Result<AccessToken> {
         let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
         if !is_user_id(user_id) {
-            return Err(Error::invalid(
-                "user_id must be one like @alice:example.org",
-            ));
+            return Err(no_user_id());
         }
         rules.issue_token(user_id).await
+    }
+
+    /// Lets a user be found by an address, for a host that knows by itself that the user owns it: what `POST 3pid/bind`
+    /// does for others. The address is the user's alone from then on, and the user's homeserver is told. Existing
+    /// associations are imported so.
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] without [`Builder::identity`](crate::Builder::identity); [`Error::InvalidParam`] if it is no
+    /// user id; the store's.
+    pub async fn associate(
+        &self,
+        user_id: &str,
+        threepid: &crate::threepid::Threepid,
+    ) -> Result<()> {
+        let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
+        if !is_user_id(user_id) {
+            return Err(no_user_id());
+        }
+        let validation = &self.app.validation;
+        let association = Association {
+            threepid: threepid.clone(),
+            user_id: user_id.to_owned(),
+            at: validation.clock.now(),
+        };
+        let store = &validation.store;
+        store.associate(association, &generate_pepper()).await?;
+        rules.onbind_wake.notify_one();
+        Ok(())
+    }
+
+    /// Ends what [`Threepid::associate`] or `POST 3pid/bind` did; `false` if the address was not this user's.
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] without [`Builder::identity`](crate::Builder::identity); the store's.
+    pub async fn dissociate(
+        &self,
+        user_id: &str,
+        threepid: &crate::threepid::Threepid,
+    ) -> Result<bool> {
+        if self.app.identity.is_none() {
+            return Err(Error::Unrecognized);
+        }
+        let store = &self.app.validation.store;
+        Ok(store.dissociate(threepid, user_id).await?)
     }
 
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).
@@ -116,4 +160,8 @@ impl Threepid {
             None => Ok(None),
         }
     }
+}
+
+fn no_user_id() -> Error {
+    Error::invalid("user_id must be one like @alice:example.org")
 }

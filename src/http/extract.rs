@@ -25,8 +25,10 @@ use crate::{
     source::Source,
 };
 
-/// The largest body that is read.
-const MOST_BYTES: usize = 64 * 1024;
+/// The largest body that is read, in KiB.
+const MOST_KIB: usize = 64;
+/// The largest body of a request that may name thousands of addresses, in KiB.
+const MOST_KIB_OF_LARGE: usize = 1024;
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// The greatest integer that Matrix knows.
@@ -37,6 +39,10 @@ const MOST_AS_FLOAT: f64 = 9_007_199_254_740_991.0;
 /// The JSON object of a request, whatever its `Content-Type` says.
 #[derive(Debug)]
 pub(crate) struct MatrixJson(pub(crate) Object);
+
+/// The same where the body may be larger; only for requests of a known account, which is looked for first.
+#[derive(Debug)]
+pub(crate) struct LargeJson(pub(crate) Object);
 
 /// A JSON object in which no key stands twice. Keys that nobody asks for are ignored.
 pub(crate) struct Object(Map<String, Value>);
@@ -124,6 +130,20 @@ impl Object {
         }
     }
 
+    /// Takes out a required array of strings.
+    pub(crate) fn take_strings(&mut self, key: &'static str) -> Result<Vec<String>> {
+        let wrong = || wrong_type(key, "an array of strings");
+        let value = self.0.remove(key).ok_or(Error::MissingParam(key))?;
+        let Value::Array(values) = value else {
+            return Err(wrong());
+        };
+        let text = |value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong()),
+        };
+        values.into_iter().map(text).collect()
+    }
+
     /// An optional truth value; `null` is none.
     pub(crate) fn optional_bool(&self, key: &'static str) -> Result<Option<bool>> {
         match self.0.get(key) {
@@ -208,15 +228,28 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
     }
 }
 
+impl<S: Send + Sync> FromRequest<S> for LargeJson {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let body = read_at_most(MOST_KIB_OF_LARGE, request).await?;
+        Ok(Self(Object::parse(&body)?))
+    }
+}
+
 /// The body of a request, if it is not too large and does not take too long.
 pub(crate) async fn read_body(request: Request) -> Result<Bytes> {
-    let body = Limited::new(request.into_body(), MOST_BYTES).collect();
+    read_at_most(MOST_KIB, request).await
+}
+
+async fn read_at_most(most_kib: usize, request: Request) -> Result<Bytes> {
+    let body = Limited::new(request.into_body(), most_kib * 1024).collect();
     let body = tokio::time::timeout(BODY_TIME, body)
         .await
         .map_err(|_| Error::RequestTimeout)?;
     let body = body.map_err(|error| {
         if error.downcast_ref::<LengthLimitError>().is_some() {
-            Error::TooLarge
+            Error::TooLarge { most_kib }
         } else {
             Error::NotJson
         }
@@ -329,6 +362,28 @@ mod tests {
         assert_eq!(body.strings("no"), Err(Error::MissingParam("no")));
         for key in ["n", "s", "mixed"] {
             assert!(matches!(body.strings(key), Err(Error::BadJson(_))), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_array_of_strings_has_nothing_else_in_it() {
+        let mut body = parse(r#"{"none":[],"some":["a","a"]}"#).unwrap();
+        assert_eq!(body.take_strings("none"), Ok(vec![]));
+        let some = vec!["a".to_owned(), "a".to_owned()];
+        assert_eq!(body.take_strings("some"), Ok(some));
+        assert_eq!(body.take_strings("x"), Err(Error::MissingParam("x")));
+        for text in [
+            "null",
+            "{}",
+            "\"a\"",
+            "1",
+            "[null]",
+            "[\"a\",1]",
+            "[[\"a\"]]",
+        ] {
+            let mut body = parse(&format!("{{\"n\":{text}}}")).unwrap();
+            let refused = body.take_strings("n");
+            assert!(matches!(refused, Err(Error::BadJson(_))), "{text}");
         }
     }
 

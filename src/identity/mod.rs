@@ -9,8 +9,10 @@ pub(crate) mod invites;
 pub(crate) mod keys;
 pub(crate) mod lookup;
 pub(crate) mod onbind;
+mod rotation;
 mod settings;
 pub(crate) mod terms;
+pub(crate) mod unbind;
 pub(crate) mod validate;
 
 use std::{fmt, sync::Arc};

@@ -37,6 +37,24 @@ impl FromRequestParts<App> for Account {
     }
 }
 
+/// The user of a request, whatever they have accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountBeforeTerms {
+    pub(crate) user_id: String,
+}
+
+impl FromRequestParts<App> for AccountBeforeTerms {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let token = token(parts, app).await?;
+        let account = rules(app)?.account_before_terms(&token).await?;
+        Ok(Self {
+            user_id: account.user_id,
+        })
+    }
+}
+
 /// The rules of the identity server; its routes are there with them alone.
 pub(crate) fn rules(app: &App) -> Result<&IdentityRules> {
     app.identity.as_deref().ok_or(Error::Unrecognized)

@@ -1,11 +1,50 @@
 //! Who is found by which address.
 
-use crate::error::Error;
+use std::collections::HashMap;
 
-pub(crate) async fn hash_details() -> Error {
-    Error::Unrecognized
+use axum::{Json, extract::State};
+use serde::Serialize;
+
+use super::account::{Account, rules};
+use crate::{
+    error::Result,
+    http::{App, extract::LargeJson},
+    identity::lookup::Lookup,
+};
+
+/// The answer of `hash_details`.
+#[derive(Debug, Serialize)]
+pub(crate) struct HashDetails {
+    lookup_pepper: String,
+    algorithms: Vec<&'static str>,
 }
 
-pub(crate) async fn look_up() -> Error {
-    Error::Unrecognized
+/// The answer of `lookup`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Mappings {
+    mappings: HashMap<String, String>,
+}
+
+/// `GET /_matrix/identity/v2/hash_details`
+pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<HashDetails>> {
+    let rules = rules(&app)?;
+    Ok(Json(HashDetails {
+        lookup_pepper: rules.pepper().await?.value,
+        algorithms: rules.algorithms().collect(),
+    }))
+}
+
+/// `POST /_matrix/identity/v2/lookup`
+pub(crate) async fn look_up(
+    app: State<App>,
+    account: Account,
+    LargeJson(mut body): LargeJson,
+) -> Result<Json<Mappings>> {
+    let lookup = Lookup {
+        algorithm: body.string("algorithm")?.to_owned(),
+        pepper: body.string("pepper")?.to_owned(),
+        addresses: body.take_strings("addresses")?,
+    };
+    let mappings = rules(&app)?.look_up(&account.user_id, lookup).await?;
+    Ok(Json(Mappings { mappings }))
 }

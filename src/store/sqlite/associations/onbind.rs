@@ -172,3 +172,146 @@ pub(super) fn free(connection: &Connection, now: Timestamp) -> rusqlite::Result<
         .prepare_cached("UPDATE onbind SET due_at = ?1, leased = 0 WHERE leased = 1")?
         .execute([now.0])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        store::{
+            Associations, Sessions,
+            sqlite::{Role, SqliteStore},
+        },
+        threepid::Threepid,
+    };
+
+    const NOW: Timestamp = Timestamp(1_795_341_600_000);
+    const DAY: Duration = Duration::from_hours(24);
+
+    async fn stored() -> (Arc<SqliteStore>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("t.db"), Role::Server).unwrap();
+        let association = Association {
+            threepid: Threepid::email("a@b.org").unwrap(),
+            user_id: "@a:b".to_owned(),
+            at: NOW,
+        };
+        store.associate(association, "pepper").await.unwrap();
+        (store, dir)
+    }
+
+    async fn execute(store: &SqliteStore, statement: &'static str) {
+        let done = store.write_one(move |connection| connection.execute_batch(statement));
+        done.await.unwrap();
+    }
+
+    /// Adds invitations of `a@b.org` that expire in two days.
+    async fn invite(store: &SqliteStore, from: u8, count: u8) {
+        let done = store.write_one(move |connection| {
+            let mut insert = connection.prepare(
+                "INSERT INTO invite (id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at)
+                 VALUES (?1, x'01020304', x'07', 'email', 'a@b.org', '!r:b', '@s:b', ?2, ?3, ?4)",
+            )?;
+            for number in from..from + count {
+                let created_at = NOW.0 - 1000 + i64::from(number);
+                insert.execute(params![[number; 16], [number; 32], created_at, (NOW + 2 * DAY).0])?;
+            }
+            Ok(())
+        });
+        done.await.unwrap();
+    }
+
+    async fn lease(store: &SqliteStore, now: Timestamp) -> Vec<u8> {
+        let due = store.lease_onbinds(now, now + DAY, 9).await.unwrap();
+        let invites = due.iter().flat_map(|onbind| &onbind.invites);
+        invites.map(|invite| invite.id[0]).collect()
+    }
+
+    #[tokio::test]
+    async fn what_can_still_be_used_is_told_the_oldest_first() {
+        let (store, _dir) = stored().await;
+        invite(&store, 1, 6).await;
+        execute(
+            &store,
+            "UPDATE invite SET used_at = 1 WHERE substr(id, 1, 1) = x'01';
+             UPDATE invite SET withdrawn_at = 1 WHERE substr(id, 1, 1) = x'02';
+             UPDATE invite SET expires_at = 1795341600000 WHERE substr(id, 1, 1) = x'03';
+             UPDATE invite SET address = 'c@b.org' WHERE substr(id, 1, 1) = x'04';",
+        )
+        .await;
+
+        assert_eq!(lease(&store, NOW).await, [5, 6]);
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_used_and_the_rest_is_told_at_once() {
+        let (store, _dir) = stored().await;
+        invite(&store, 1, 130).await;
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+        let told: Vec<_> = due[0].invites.iter().map(|invite| invite.id).collect();
+        assert_eq!(told.len(), 100);
+
+        store.finish_onbind(due[0].id, told, NOW).await.unwrap();
+
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+        let told: Vec<_> = due[0].invites.iter().map(|invite| invite.id).collect();
+        assert_eq!((told.len(), told[0]), (30, [101; 16]));
+        store.finish_onbind(due[0].id, told, NOW).await.unwrap();
+        assert_eq!(store.next_onbind().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn who_is_never_told_is_forgotten_and_the_invitations_stay_open() {
+        let (store, _dir) = stored().await;
+        invite(&store, 1, 2).await;
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+
+        let gave_up = store.finish_onbind(due[0].id, Vec::new(), NOW);
+        gave_up.await.unwrap();
+
+        assert_eq!(store.next_onbind().await.unwrap(), None);
+        let again = due[0].association.clone();
+        store.associate(again, "pepper").await.unwrap();
+        assert_eq!(lease(&store, NOW).await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_at_the_identity_server_is_swept() {
+        let (store, _dir) = stored().await;
+        invite(&store, 1, 250).await;
+        execute(
+            &store,
+            "UPDATE invite SET used_at = 1795341600000 WHERE substr(id, 1, 1) = x'01';
+             UPDATE invite SET withdrawn_at = 1795341600000 WHERE substr(id, 1, 1) = x'02';
+             INSERT INTO identity_token VALUES (x'01', '@a:b', 1, 1795341600001), (x'02', '@a:b', 1, 1805341600000);",
+        )
+        .await;
+        let sweep = async |now: Timestamp| {
+            let mut gone = 0;
+            loop {
+                match store.sweep(now.before(DAY), now).await.unwrap() {
+                    0 => return gone,
+                    step => {
+                        assert!(step <= 200, "{step} rows in one step");
+                        gone += step;
+                    }
+                }
+            }
+        };
+
+        assert_eq!(sweep(NOW).await, 0);
+        assert_eq!(sweep(NOW + Duration::from_millis(1)).await, 1, "the token");
+        assert_eq!(sweep(NOW + 30 * DAY).await, 0);
+        assert_eq!(
+            sweep(NOW + 30 * DAY + Duration::from_millis(1)).await,
+            2,
+            "ended"
+        );
+        assert_eq!(
+            sweep(NOW + 32 * DAY + Duration::from_millis(1)).await,
+            248,
+            "expired"
+        );
+    }
+}
