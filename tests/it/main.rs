@@ -30,6 +30,7 @@ mod identity_lookup;
 mod identity_onbind;
 mod identity_register;
 mod identity_terms;
+mod identity_token;
 mod identity_unbind;
 mod identity_validate;
 mod layers;

@@ -46,14 +46,20 @@ pub(crate) fn authority_in(folder: &Path) -> PathBuf {
     path
 }
 
-/// TLS with that certificate.
-pub(crate) fn acceptor(certified: Certified) -> TlsAcceptor {
+/// The certificate and its key, as PEM.
+pub(crate) fn pem(certified: Certified) -> (&'static str, &'static str) {
     let made = made();
     let (pem, key) = match certified {
         Certified::Localhost => &made.localhost,
         Certified::Homeserver => &made.homeserver,
         Certified::Elsewhere => &made.elsewhere,
     };
+    (pem, key)
+}
+
+/// TLS with that certificate.
+pub(crate) fn acceptor(certified: Certified) -> TlsAcceptor {
+    let (pem, key) = pem(certified);
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is PEM");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it is PEM");
     let provider = Arc::new(aws_lc_rs::default_provider());
