@@ -40,7 +40,7 @@ impl Bound {
         let app = TestApp::with(|builder| {
             let builder = builder.limits(limits::Settings::OFF);
             with_identity(builder.outbound(homeserver.outbound()), |settings| {
-                settings.aliases = vec!["old.example.org:8448".parse().unwrap()];
+                settings.aliases = vec!["old.example.org:8448".parse().expect("a name")];
             })
         });
         let alice = homeserver.user("alice");
