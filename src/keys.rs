@@ -255,21 +255,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads what [`hex`] wrote; `None` for any other length or letter.
-pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    let digit = |letter: u8| char::from(letter).to_digit(16);
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let value = digit(*high)? * 16 + digit(*low)?;
-        *byte = u8::try_from(value).ok()?;
-    }
-    Some(bytes)
-}
-
 impl fmt::Debug for Keyring {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Keyring({} keys)", self.keys.len())
@@ -308,19 +293,6 @@ mod tests {
         assert_eq!(ring.fingerprints()[1], old.fingerprint());
         assert!(ring.find(old.newest().id()).is_some());
         assert!(old.find(ring.newest().id()).is_none());
-    }
-
-    #[test]
-    fn hexadecimal_reads_back() {
-        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
-        for good in ["009fff", "009FFF"] {
-            assert_eq!(unhex(good), Some([0, 0x9f, 0xff]), "{good}");
-        }
-        for bad in [
-            "", "009ff", "009ffff", "009fff00", "009ffg", "+09fff", "é09ff",
-        ] {
-            assert_eq!(unhex::<3>(bad), None, "{bad}");
-        }
     }
 
     #[test]
