@@ -36,7 +36,7 @@ pub(crate) async fn measure(plan: &Plan, folder: &Path) -> Result<Rotated, Failu
     fill::age_pepper(folder)?;
     let began = now();
     let (server, token) = serve::start(folder)?;
-    let mut stream = TcpStream::connect(server.address).await?;
+    let stream = TcpStream::connect(server.address).await?;
     stream.set_nodelay(true)?;
     let mut asker = Asker {
         stream,
@@ -49,9 +49,9 @@ pub(crate) async fn measure(plan: &Plan, folder: &Path) -> Result<Rotated, Failu
             return Err("the rotation does not end".into());
         }
         let request = lookups::request(plan, Kind::Mixed, &asker.token, &asker.pepper, &mut chance);
-        let asked = now();
+        let sent = now();
         let answer = asker.ask(&request).await?;
-        latencies.push(asked.elapsed());
+        latencies.push(sent.elapsed());
         if answer["errcode"] == "M_INVALID_PEPPER" {
             rehashed.get_or_insert(began.elapsed());
             let pepper = answer["lookup_pepper"].as_str().ok_or("no pepper")?;

@@ -273,6 +273,10 @@ async fn nobody_is_served_without_a_token_or_with_terms_outstanding() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one way, from beginning to end"
+)]
 async fn an_address_is_validated_bound_found_and_ended_as_it_is_described() {
     let mut caller = caller(false);
     let alice = caller.app.identity_token(ALICE).await;
@@ -382,6 +386,10 @@ async fn an_address_is_validated_bound_found_and_ended_as_it_is_described() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one way, from beginning to end"
+)]
 async fn an_invitation_is_stored_signed_and_checked_as_it_is_described() {
     let mut caller = caller(false);
     let alice = caller.app.identity_token(ALICE).await;

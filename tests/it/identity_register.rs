@@ -220,7 +220,7 @@ async fn only_users_of_admitted_homeservers_register_and_no_other_is_asked() {
     }
     let admitted = homeserver.server_name();
     let app = asking(homeserver.outbound(), |settings| {
-        settings.homeservers = vec![admitted]
+        settings.homeservers = vec![admitted];
     });
 
     let hers = register(&app, &openid(homeserver.name())).await;

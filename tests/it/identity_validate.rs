@@ -205,6 +205,7 @@ async fn an_address_that_somebody_has_is_proved_all_the_same() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn bad_requests_get_the_identity_service_s_words_and_no_message() {
     let (app, token) = started().await;
     let email = |email: Value| json!({ "client_secret": "s", "email": email, "send_attempt": 1 });
