@@ -153,6 +153,11 @@ pub enum Error {
     /// An identity server's caller has no access token, or none that is known.
     #[error("This needs an access token of this identity server. Register here first.")]
     Unauthorized,
+    /// A homeserver does not know the OpenID token that was shown to the identity server, or names a user of another one.
+    #[error(
+        "The homeserver does not know this token, or not as one of its own user's. Ask the homeserver for a new one."
+    )]
+    OpenIdRefused,
     /// An identity server's caller may do this for themselves alone.
     #[error("{0}")]
     UnauthorizedUser(Cow<'static, str>),
@@ -275,7 +280,7 @@ impl Error {
             Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) | Self::FederationTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
             }
-            Self::Unauthorized | Self::OtherDestination => {
+            Self::Unauthorized | Self::OpenIdRefused | Self::OtherDestination => {
                 (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
             }
             Self::UnauthorizedUser(_) => (StatusCode::FORBIDDEN, "M_UNAUTHORIZED"),

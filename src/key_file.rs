@@ -105,6 +105,23 @@ pub fn load_signing(path: &Path, store: &SqliteStore) -> Result<Option<SigningKe
     ))
 }
 
+/// What an operator should know of signing keys that the file has lost: what they signed can not be checked any more.
+///
+/// # Errors
+/// Why the store can not tell.
+pub fn lost_signing(keys: &SigningKeys, store: &SqliteStore) -> Result<Option<String>, String> {
+    let older = store
+        .older_signing_keys()
+        .map_err(|error| error.to_string())?;
+    let lost = older.iter().filter(|key| !keys.has_encoded(key)).count();
+    Ok((lost > 0).then(|| {
+        format!(
+            "the signing key file lacks {lost} of the older keys: what they signed, invitations for one, is not valid any \
+             more. Restore their lines below the newest one, unless they went on purpose"
+        )
+    }))
+}
+
 /// Puts a new signing key above those in the file; its name. A server that runs goes on with the older one until it is
 /// started again.
 ///
@@ -310,6 +327,14 @@ mod tests {
             (second.newest_id().as_str(), mode & 0o777),
             ("ed25519:1", 0o600)
         );
+
+        assert_eq!(lost_signing(&second, &store).unwrap(), None);
+        let newest = fs::read_to_string(&path).unwrap();
+        let newest = newest.lines().next().unwrap().to_owned();
+        fs::write(&path, &newest).unwrap();
+        let kept = load_or_create_signing(&path, &store).await.unwrap();
+        let lost = lost_signing(&kept, &store).unwrap().unwrap();
+        assert!(lost.contains("lacks 1 of the older keys"), "{lost}");
 
         fs::write(&path, SigningKeys::generate_file("").as_bytes()).unwrap();
         let other = load_or_create_signing(&path, &store).await.unwrap_err();

@@ -47,6 +47,9 @@ async fn serve(mut config: Config, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(settings) = config.identity()? {
         let path = &config.identity.signing_key_file;
         let signing = key_file::load_or_create_signing(path, &store).await?;
+        if let Some(lost) = key_file::lost_signing(&signing, &store)? {
+            tracing::warn!("{lost}");
+        }
         service = service.identity(settings, signing);
     }
     let service = service.build()?;

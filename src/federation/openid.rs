@@ -26,7 +26,7 @@ impl Federation {
     /// user of that very server (Server-Server API, "OpenID").
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] if the homeserver does not know the token, or names a user who is not its own;
+    /// [`Error::OpenIdRefused`] if the homeserver does not know the token, or names a user who is not its own;
     /// [`Error::FederationFailed`], [`Error::FederationTimeout`], [`Error::Unavailable`].
     pub async fn userinfo(
         &self,
@@ -54,7 +54,7 @@ fn read(server: &ServerName, reply: &Reply) -> Result<String> {
         status => status.is_client_error() && body["errcode"] == "M_UNKNOWN_TOKEN",
     };
     if is_unknown {
-        return Err(Error::Unauthorized);
+        return Err(Error::OpenIdRefused);
     }
     if reply.status != StatusCode::OK || body.get("errcode").is_some() {
         return Err(nonsense("and no user"));
@@ -65,7 +65,7 @@ fn read(server: &ServerName, reply: &Reply) -> Result<String> {
     if user_id::server_of(sub).as_ref() == Some(server) {
         Ok(sub.to_owned())
     } else {
-        Err(Error::Unauthorized)
+        Err(Error::OpenIdRefused)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             let expected = if is_its_own {
                 Ok(sub.to_owned())
             } else {
-                Err(Error::Unauthorized)
+                Err(Error::OpenIdRefused)
             };
             assert_eq!(found, expected, "{server} {sub}");
         }
@@ -126,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(
                 sort("a.org", status, body),
-                Err(Error::Unauthorized),
+                Err(Error::OpenIdRefused),
                 "{status}"
             );
         }

@@ -90,7 +90,7 @@ async fn a_token_is_escaped() {
 
     let user = federation.userinfo(&homeserver.server_name(), &odd).await;
 
-    assert_eq!(user, Err(Error::Unauthorized));
+    assert_eq!(user, Err(Error::OpenIdRefused));
     let query = &homeserver.requests(USERINFO)[0].query;
     assert_eq!(query, "access_token=a%2Bb%26c%3Dd%2Fe%2520%23f%3Fg~-._%22");
 }
@@ -115,7 +115,7 @@ async fn the_user_of_another_homeserver_is_nobody() {
             .userinfo(&homeserver.server_name(), &token())
             .await;
 
-        assert_eq!(user, Err(Error::Unauthorized), "{sub}");
+        assert_eq!(user, Err(Error::OpenIdRefused), "{sub}");
     }
 }
 

@@ -61,10 +61,20 @@ pub(super) fn keys(config: &Config, found: &mut Found) -> Result<Option<SigningK
         return Ok(None);
     }
     let path = &config.identity.signing_key_file;
-    match beside(config, async |store| {
-        Ok(key_file::load_signing(path, store)?)
-    }) {
-        Ok(keys) => Ok(keys),
+    let read = beside(config, async |store| {
+        let Some(keys) = key_file::load_signing(path, store)? else {
+            return Ok((None, None));
+        };
+        let lost = key_file::lost_signing(&keys, store)?;
+        Ok((Some(keys), lost))
+    });
+    match read {
+        Ok((keys, lost)) => {
+            if let Some(lost) = lost {
+                found.warn(PART, &lost);
+            }
+            Ok(keys)
+        }
         Err(Failure::Told(why)) => {
             found.failed(PART, why);
             Ok(None)

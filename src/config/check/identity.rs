@@ -109,6 +109,17 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     if !identity.enabled {
         return;
     }
+    let public_url = config.server.public_url();
+    if public_url.scheme() != "https" && !config.server.is_for_this_machine() {
+        warnings.push(format!(
+            "identity.enabled is on, but {public_url} is not HTTPS: no app and no homeserver calls such an identity server"
+        ));
+    }
+    if public_url.path() != "/" {
+        warnings.push(format!(
+            "identity.enabled is on, and {public_url} has a path: homeservers look for an identity server at the root of its host"
+        ));
+    }
     if identity.legacy {
         warnings.push(
             "identity.legacy is on: access tokens are taken from URLs, where logs of proxies keep them".to_owned(),

@@ -196,12 +196,35 @@ impl SqliteStore {
             .ask(|connection| meta(connection, "signing_key"))
     }
 
-    /// Records the public key, in base64, that the identity server signs with.
+    /// The public keys, in base64, that the identity server signed with before that one.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the database does not answer.
+    pub fn older_signing_keys(&self) -> StoreResult<Vec<String>> {
+        let older = self
+            .readers
+            .ask(|connection| meta(connection, "older_signing_keys"))?;
+        let older = older.unwrap_or_default();
+        Ok(older.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Records the public key, in base64, that the identity server signs with from now on.
     ///
     /// # Errors
     /// [`crate::store::StoreError`] if the database does not answer.
     pub async fn set_signing_key(&self, public_key: String) -> StoreResult<()> {
-        self.write_one(move |connection| set_meta(connection, "signing_key", &public_key))
+        self.writer
+            .run(writer::Size::Many, move |connection| {
+                let last = meta(connection, "signing_key")?;
+                if let Some(last) = last.filter(|last| *last != public_key) {
+                    let older = meta(connection, "older_signing_keys")?.unwrap_or_default();
+                    if !older.split_whitespace().any(|one| one == last) {
+                        set_meta(connection, "older_signing_keys", &format!("{older} {last}"))?;
+                    }
+                }
+                set_meta(connection, "signing_key", &public_key)?;
+                Ok(writer::Verdict::Keep(()))
+            })
             .await
     }
 
