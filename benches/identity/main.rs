@@ -12,6 +12,7 @@
 use std::path::Path;
 
 #[path = "../validation/figure.rs"]
+#[expect(dead_code, reason = "other benchmarks run several times")]
 mod figure;
 mod fill;
 #[path = "../validation/load.rs"]
