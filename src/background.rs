@@ -1,4 +1,4 @@
-//! What runs beside requests: the outbox's workers, the sweeper, and the rotation of the pepper of lookups.
+//! What runs beside requests: the outbox's workers, the sweeper, and what the rules do by themselves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,6 +58,20 @@ impl Threepid {
         registration.look_after_due().await
     }
 
+    /// Tells homeservers of the associations that are due to be told, once: those of an earlier process too; how many there
+    /// were. For tests, and for hosts that run no background work: like [`Threepid::start`] only for the one server of a
+    /// store.
+    ///
+    /// # Errors
+    /// Only the store's.
+    pub async fn tell_homeservers_due(&self) -> Result<usize> {
+        let Some(identity) = &self.app.identity else {
+            return Ok(0);
+        };
+        identity.free_onbinds().await?;
+        identity.tell_homeservers_due().await
+    }
+
     /// Rotates the pepper of lookups now; where a rotation is under way, that one is finished instead. Clients ask for the
     /// new pepper when theirs is refused (Identity Service API, "Association lookup").
     ///
@@ -102,6 +116,11 @@ impl Threepid {
             {
                 tracing::warn!(%error, "registrations of an earlier process wait until their leases run out");
             }
+            if let Some(identity) = &this.app.identity
+                && let Err(error) = identity.free_onbinds().await
+            {
+                tracing::warn!(%error, "homeservers that an earlier process was telling wait until their leases run out");
+            }
             freed_now.cancel();
             this.sweep_until(stop).await;
         });
@@ -112,12 +131,7 @@ impl Threepid {
                 registration.look_after(stop).await;
             });
         }
-        if let Some(identity) = self.app.identity.clone() {
-            let stop = background.stop.clone();
-            background
-                .tasks
-                .spawn(async move { identity.rotate_pepper_until(stop).await });
-        }
+        self.start_identity(&background, &freed);
         let workers = |deliveries: &Arc<Deliveries>| {
             std::iter::repeat_n(Arc::clone(deliveries), self.workers.of(deliveries.medium))
         };
@@ -130,6 +144,22 @@ impl Threepid {
         }
         background.tasks.close();
         background
+    }
+
+    /// Starts what the identity server does by itself.
+    fn start_identity(&self, background: &Background, freed: &CancellationToken) {
+        let Some(identity) = &self.app.identity else {
+            return;
+        };
+        let (rules, stop) = (Arc::clone(identity), background.stop.clone());
+        let rotating = async move { rules.rotate_pepper_until(stop).await };
+        background.tasks.spawn(rotating);
+        let (rules, stop) = (Arc::clone(identity), background.stop.clone());
+        let freed = freed.clone();
+        background.tasks.spawn(async move {
+            freed.cancelled().await;
+            rules.tell_homeservers(stop).await;
+        });
     }
 
     async fn sweep_until(&self, stop: CancellationToken) {

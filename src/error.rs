@@ -156,6 +156,9 @@ pub enum Error {
     /// An identity server's caller may do this for themselves alone.
     #[error("{0}")]
     UnauthorizedUser(Cow<'static, str>),
+    /// A homeserver signed the request for another server.
+    #[error("This request was signed for another server than this one.")]
+    OtherDestination,
     /// The caller has not accepted the identity server's terms yet.
     #[error("Accept the terms of this identity server first: see GET terms.")]
     TermsNotSigned,
@@ -227,6 +230,7 @@ impl Error {
 
     /// The HTTP status and the Matrix `errcode`: the only table of both.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "it is a table, a line for each case")]
     pub fn wire(&self, dialect: Dialect) -> (StatusCode, &str) {
         let identity = dialect == Dialect::Identity;
         let page = dialect == Dialect::Page;
@@ -242,7 +246,9 @@ impl Error {
             }
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
-            Self::Unrecognized => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            Self::Unrecognized | Self::UnknownInvitation => {
+                (StatusCode::NOT_FOUND, "M_UNRECOGNIZED")
+            }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED"),
             Self::InUse | Self::InUseBy { .. } => (StatusCode::BAD_REQUEST, "M_THREEPID_IN_USE"),
             Self::NoAccount => (StatusCode::BAD_REQUEST, "M_THREEPID_NOT_FOUND"),
@@ -269,7 +275,9 @@ impl Error {
             Self::UpstreamTimeout(_) | Self::HomeserverTimeout(_) | Self::FederationTimeout(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::Unauthorized | Self::OtherDestination => {
+                (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
+            }
             Self::UnauthorizedUser(_) => (StatusCode::FORBIDDEN, "M_UNAUTHORIZED"),
             Self::TermsNotSigned => (StatusCode::FORBIDDEN, "M_TERMS_NOT_SIGNED"),
             Self::InvalidPepper { .. } => (StatusCode::BAD_REQUEST, "M_INVALID_PEPPER"),
@@ -278,8 +286,6 @@ impl Error {
             Self::CanNotSend(Medium::Msisdn) => (StatusCode::BAD_REQUEST, "M_SEND_ERROR"),
             Self::DestinationRejected => (StatusCode::BAD_REQUEST, "M_DESTINATION_REJECTED"),
             Self::UnknownMedium => (StatusCode::BAD_REQUEST, "M_UNRECOGNIZED"),
-            Self::UnknownInvitation => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
-            Self::UnknownKey => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
             Self::TokenIncorrect => (StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT"),
             Self::SessionExpired if page => (StatusCode::GONE, "M_SESSION_EXPIRED"),
@@ -289,7 +295,7 @@ impl Error {
             // To a homeserver, which has a token of its own, a 401 would say that this token is wrong.
             Self::ProofSpent if identity => (StatusCode::CONFLICT, "M_THREEPID_AUTH_FAILED"),
             Self::ProofSpent => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
-            Self::NoClaim => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+            Self::NoClaim | Self::UnknownKey => (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             Self::ProofHeld => (StatusCode::CONFLICT, "M_UNKNOWN"),
             Self::CrossSite | Self::Forbidden(_) => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),

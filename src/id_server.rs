@@ -69,11 +69,15 @@ impl FromStr for IdServer {
     }
 }
 
-/// A port that strangers may lead us to: that of HTTPS, or one that no service of the system has.
 fn read_port(text: &str) -> Option<u16> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|_| is_number)?;
-    (port == HTTPS || port >= 1024).then_some(port)
+    may_be_dialled(port).then_some(port)
+}
+
+/// Whether strangers may lead us to this port: it is that of HTTPS, or one that no service of the system has.
+pub(crate) fn may_be_dialled(port: u16) -> bool {
+    port == HTTPS || port >= 1024
 }
 
 impl fmt::Display for IdServer {

@@ -62,9 +62,30 @@ pub async fn load_or_create_signing(
     path: &Path,
     store: &SqliteStore,
 ) -> Result<SigningKeys, String> {
+    let keys = if let Some(keys) = load_signing(path, store)? {
+        keys
+    } else {
+        let text = SigningKeys::generate_file("");
+        write_new(path, &text)?;
+        read_signing(path, &text)?
+    };
+    store
+        .set_signing_key(keys.newest_encoded())
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(keys)
+}
+
+/// Reads the identity server's signing keys for a command beside the server, which makes and records nothing; `None`
+/// without a file, if nothing was ever signed.
+///
+/// # Errors
+/// As [`load_or_create_signing`].
+pub fn load_signing(path: &Path, store: &SqliteStore) -> Result<Option<SigningKeys>, String> {
     let known = store.signing_key().map_err(|error| error.to_string())?;
     let text = match (read_text(path)?, &known) {
         (Some(text), _) => text,
+        (None, None) => return Ok(None),
         (None, Some(_)) => {
             return Err(format!(
                 "the signing key file {} is missing, but this identity server has signed with a key of it. Restore the \
@@ -72,28 +93,16 @@ pub async fn load_or_create_signing(
                 path.display()
             ));
         }
-        (None, None) => {
-            let text = SigningKeys::generate_file("");
-            write_new(path, &text)?;
-            text
-        }
     };
     let keys = read_signing(path, &text)?;
-    if known
-        .as_deref()
-        .is_some_and(|known| !keys.has_encoded(known))
-    {
-        return Err(format!(
-            "{} does not hold the key that this identity server signed with last. Restore the right file, or add that \
-             key below the new one.",
-            path.display()
-        ));
+    if known.is_none_or(|known| keys.has_encoded(&known)) {
+        return Ok(Some(keys));
     }
-    store
-        .set_signing_key(keys.newest_encoded())
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(keys)
+    Err(format!(
+        "{} does not hold the key that this identity server signed with last. Restore the right file, or add that key \
+         below the new one.",
+        path.display()
+    ))
 }
 
 /// Puts a new signing key above those in the file; its name. A server that runs goes on with the older one until it is

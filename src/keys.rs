@@ -34,6 +34,7 @@ pub(crate) enum Label {
     Request,
     Uia,
     UiaSealing,
+    Invite,
 }
 
 impl Label {
@@ -54,6 +55,7 @@ impl Label {
             Self::Request => b"threepid request",
             Self::Uia => b"threepid uia    ",
             Self::UiaSealing => b"threepid uiaseal",
+            Self::Invite => b"threepid invite ",
         }
     }
 }

@@ -142,6 +142,36 @@ pub(crate) fn notice_id(key: &Key, sid: SessionId, place: i64) -> String {
     URL_SAFE_NO_PAD.encode(&key.mac(Label::MessageId, &parts)[..18])
 }
 
+/// By what the store finds an invitation again, without knowing its token.
+pub(crate) fn invite_id(key: &Key, token: &str) -> [u8; 16] {
+    first_half(key.mac(Label::Invite, &[token.as_bytes()]))
+}
+
+/// The left half of the `Message-ID` of an invitation's mail.
+pub(crate) fn invite_message_id(key: &Key, invite: [u8; 16]) -> String {
+    URL_SAFE_NO_PAD.encode(&key.mac(Label::MessageId, &[&invite, b"invite"])[..18])
+}
+
+/// What is sealed of an invitation. Neither opens in place of the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InvitePart {
+    /// Its token.
+    Token,
+    /// What its mail says.
+    Mail,
+}
+
+impl InvitePart {
+    /// What it is sealed for, and opened with.
+    pub(crate) fn of(self, invite: [u8; 16]) -> Vec<u8> {
+        let part: &[u8] = match self {
+            Self::Token => b"token",
+            Self::Mail => b"mail",
+        };
+        [&invite, part].concat()
+    }
+}
+
 /// By what the store finds a session of an identity server again, without knowing the secret.
 pub(crate) fn server_pair(key: &Key, sid: &Sid, client_secret: &ClientSecret) -> [u8; 16] {
     let sid = sid.as_str().as_bytes();

@@ -10,7 +10,7 @@ const LONGEST: usize = 253;
 /// A homeserver's name: a host, perhaps with a port (Matrix appendices, "Server Name").
 ///
 /// It is kept as it was written and compared exactly: names are case-sensitive, and `example.org:443` is another server
-/// than `example.org`. Where it leads is found out by the client of the federation API.
+/// than `example.org`. Where it leads is found out by federation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerName {
     text: String,

@@ -80,6 +80,8 @@ pub enum MessageKind {
     NoAccount,
     /// "The password of your account was reset", to every address of the account.
     PasswordChanged,
+    /// "You are invited to a room", to somebody who has no user id yet.
+    Invite,
 }
 
 impl MessageKind {
@@ -91,6 +93,7 @@ impl MessageKind {
             Self::AlreadyInUse => "already_in_use",
             Self::NoAccount => "no_account",
             Self::PasswordChanged => "password_changed",
+            Self::Invite => "invite",
         }
     }
 
@@ -101,6 +104,7 @@ impl MessageKind {
             "already_in_use" => Some(Self::AlreadyInUse),
             "no_account" => Some(Self::NoAccount),
             "password_changed" => Some(Self::PasswordChanged),
+            "invite" => Some(Self::Invite),
             purpose => Purpose::parse(purpose).map(Self::Token),
         }
     }

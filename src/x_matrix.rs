@@ -85,13 +85,12 @@ fn parameters(mut text: &str) -> Option<Vec<(String, String)>> {
         let Some((name, rest)) = text.split_once('=') else {
             return text.is_empty().then_some(found);
         };
-        let (value, rest) = match rest.trim_start().strip_prefix('"') {
-            Some(quoted) => unquote(quoted)?,
-            None => {
-                let rest = rest.trim_start();
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].trim_end().to_owned(), &rest[end..])
-            }
+        let rest = rest.trim_start();
+        let (value, rest) = if let Some(quoted) = rest.strip_prefix('"') {
+            unquote(quoted)?
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            (rest[..end].trim_end().to_owned(), &rest[end..])
         };
         found.push((name.trim().to_ascii_lowercase(), value));
         text = rest;

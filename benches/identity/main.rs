@@ -12,7 +12,7 @@
 use std::path::Path;
 
 #[path = "../validation/figure.rs"]
-#[expect(dead_code, reason = "other benchmarks run several times")]
+#[expect(dead_code, reason = "this benchmark has one run of each load")]
 mod figure;
 mod fill;
 #[path = "../validation/load.rs"]

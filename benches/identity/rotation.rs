@@ -38,7 +38,7 @@ pub(crate) async fn measure(plan: &Plan, folder: &Path) -> Result<Rotated, Failu
     fill::age_pepper(folder)?;
     let began = now();
     let (server, token) = serve::start(folder)?;
-    let mut stream = TcpStream::connect(server.address).await?;
+    let stream = TcpStream::connect(server.address).await?;
     stream.set_nodelay(true)?;
     let mut asker = Asker {
         stream,
@@ -51,9 +51,9 @@ pub(crate) async fn measure(plan: &Plan, folder: &Path) -> Result<Rotated, Failu
             return Err("the rotation does not end".into());
         }
         let request = lookups::request(plan, Kind::Mixed, &asker.token, &asker.pepper, &mut chance);
-        let asked = now();
+        let sent = now();
         let answer = asker.ask(&request).await?;
-        let latency = asked.elapsed();
+        let latency = sent.elapsed();
         if latency > SLOW {
             eprintln!("{latency:.1?} after {:.1?}", began.elapsed());
         }

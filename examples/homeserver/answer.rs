@@ -90,7 +90,9 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes = Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge,
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge {
+                most_kib: crate::MOST_BYTES / 1024,
+            },
             _ => Error::NotJson,
         });
         Ok(Self(object(&bytes?)?))

@@ -8,6 +8,7 @@ use url::Url;
 use super::{Builder, Threepid};
 use crate::{
     account::{AccountRules, registration::RegistrationRules},
+    courier::Courier,
     federation::Federation,
     http::App,
     identity::{IdentityRules, validate::LetThrough},
@@ -15,7 +16,7 @@ use crate::{
     limits::Limiter,
     outbox::{Deliveries, Letterhead, Shared},
     threepid::Medium,
-    validation::{Validation, Wakes},
+    validation::{Settings, Validation, Wakes},
 };
 
 impl Builder {
@@ -25,36 +26,19 @@ impl Builder {
     /// A sentence that says which settings do not fit together.
     pub fn build(self) -> Result<Threepid, String> {
         let mut settings = self.settings;
-        let public_url = settings.public_url.clone();
-        check_base(&public_url)?;
+        check_base(&settings.public_url)?;
         settings.email.has_transport = self.email.is_some();
         settings.msisdn.has_transport = self.sms.is_some();
-        let host = || public_url.host_str().unwrap_or("localhost").to_owned();
-        let head = Letterhead {
-            app_name: self.app_name.clone(),
-            server_name: self.server_name.unwrap_or_else(host),
-            public_url,
-            contents: settings.email.contents,
-            lifetimes: settings.lifetimes,
-        };
+        let head = letterhead(&settings, self.app_name.clone(), self.server_name);
         let shared = Shared {
             store: self.store,
             keys: Arc::new(self.keys),
             clock: self.clock,
         };
-        let deliveries =
-            [(Medium::Email, self.email), (Medium::Msisdn, self.sms)].map(|(medium, courier)| {
-                let contents = settings.of(medium).contents;
-                let head = Letterhead {
-                    contents,
-                    ..head.clone()
-                };
-                // Without a courier what is queued waits for a start with one.
-                let courier = courier?;
-                Some(Arc::new(Deliveries::new(medium, courier, &shared, head)))
-            });
+        let couriers = [(Medium::Email, self.email), (Medium::Msisdn, self.sms)];
+        let deliveries = deliveries(couriers, &settings, &shared, &head);
         let wakes = wakes(&deliveries);
-        let validation = Validation {
+        let validation = Arc::new(Validation {
             limiter: Limiter::new(settings.limits.clone()),
             settings,
             keys: shared.keys,
@@ -63,13 +47,12 @@ impl Builder {
             clock: shared.clock,
             identity: IdentityClient::new(self.outbound.clone()),
             wakes,
-        };
-        let validation = Arc::new(validation);
+        });
         let account = AccountRules::new(self.account, Arc::clone(&validation), self.accounts);
         let account = Arc::new(account);
-        let (settings, registrar) = (self.registration, self.registrar);
-        let registration = registrar
-            .map(|registrar| RegistrationRules::new(settings, registrar, Arc::clone(&account)));
+        let registration = self.registrar.map(|registrar| {
+            RegistrationRules::new(self.registration, registrar, Arc::clone(&account))
+        });
         let deliveries: Arc<[Arc<Deliveries>]> = deliveries.into_iter().flatten().collect();
         let identity = self.identity.map(|(settings, signing)| IdentityRules {
             settings,
@@ -96,6 +79,38 @@ impl Builder {
         let workers = self.workers;
         Ok(Threepid { app, workers })
     }
+}
+
+/// What mails say of the server; those of each medium have contents of their own.
+fn letterhead(settings: &Settings, app_name: String, server_name: Option<String>) -> Letterhead {
+    let public_url = settings.public_url.clone();
+    let host = || public_url.host_str().unwrap_or("localhost").to_owned();
+    Letterhead {
+        app_name,
+        server_name: server_name.unwrap_or_else(host),
+        public_url: public_url.clone(),
+        contents: settings.email.contents,
+        lifetimes: settings.lifetimes,
+    }
+}
+
+/// Who delivers the messages of each medium.
+fn deliveries(
+    couriers: [(Medium, Option<Arc<dyn Courier>>); 2],
+    settings: &Settings,
+    shared: &Shared,
+    head: &Letterhead,
+) -> [Option<Arc<Deliveries>>; 2] {
+    couriers.map(|(medium, courier)| {
+        let contents = settings.of(medium).contents;
+        let head = Letterhead {
+            contents,
+            ..head.clone()
+        };
+        // Without a courier what is queued waits for a start with one.
+        let courier = courier?;
+        Some(Arc::new(Deliveries::new(medium, courier, shared, head)))
+    })
 }
 
 /// What wakes the workers of each medium.

@@ -27,6 +27,7 @@ mod assemble;
 mod check;
 mod greeting;
 mod homeserver;
+mod invites;
 mod log;
 mod migrate;
 mod outbox;
@@ -95,6 +96,9 @@ enum Command {
     /// Look at messages on their way: list, retry, drop
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Look at invitations of the identity server: list, withdraw
+    #[command(subcommand)]
+    Invites(invites::Command),
     /// Look at and change the addresses of accounts: list, add, remove
     #[command(subcommand)]
     Addresses(addresses::Command),
@@ -171,6 +175,7 @@ fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
             test_sms::run(&load(file)?.config, country.as_deref(), number, out)
         }
         Command::Outbox(command) => outbox::run(&load(file)?.config, command, out),
+        Command::Invites(command) => invites::run(&load(file)?.config, command, out),
         Command::Addresses(command) => addresses::run(&load(file)?.config, command, out),
         Command::RotateSigningKey => signing_key::rotate(&load(file)?.config, out),
     }

@@ -22,7 +22,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Try a waiting or failed message again now
+    /// Try a waiting or failed message again now; of an invitation's mail that failed nothing is kept to try
     Retry {
         /// The message's number in the list
         id: i64,
@@ -52,7 +52,10 @@ pub(super) fn run(config: &Config, command: &Command, out: &mut dyn Write) -> Re
         }
         Command::Retry { id } => {
             if !beside(config, async |store| Ok(store.retry(id, now).await?))? {
-                return Err(missing("waiting or failed", id));
+                return Err(Failure::Told(format!(
+                    "there is no waiting or failed message {id} that could be tried again: of an invitation's mail that \
+                     failed, nothing is kept; see \"threepid outbox list\""
+                )));
             }
             Ok(writeln!(
                 out,

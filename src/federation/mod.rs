@@ -1,19 +1,45 @@
 //! Homeservers as an identity server meets them: found by their name, and asked over federation (Server-Server API).
 //!
-//! Whoever names a homeserver is a stranger: every call goes through [`Outbound`](crate::outbound::Outbound).
+//! Whoever names a homeserver is a stranger: every call goes through [`Outbound`].
+
+mod discovery;
+mod keys;
+mod onbind;
+mod openid;
+mod remembered;
+mod services;
+mod well_known;
 
 use std::{fmt, sync::Arc};
 
+use http::Method;
+
+pub use self::onbind::Told;
+use self::{keys::Known, remembered::Remembered};
 use crate::{
-    clock::Clock, error::Result, outbound::Outbound, secret::AccessToken, server_name::ServerName,
-    signing::PublicKey,
+    clock::Clock,
+    error::{Error, Result},
+    outbound::{Call, CallError, ChosenBy, Outbound, Reply},
+    server_name::ServerName,
+    turns::Turns,
 };
 
-/// Asks homeservers.
+/// Asks homeservers. Clones share what they remember of them.
 #[derive(Clone)]
 pub struct Federation {
     outbound: Outbound,
     clock: Arc<dyn Clock>,
+    memory: Arc<Memory>,
+}
+
+/// What is remembered of homeservers, all of it bounded: strangers choose the names.
+#[derive(Default)]
+struct Memory {
+    /// For each host, the name that it delegates to; `None` if there is no such name, or it could not be learnt.
+    delegations: Remembered<String, Option<ServerName>>,
+    keys: Remembered<ServerName, Known>,
+    /// One fetch of keys at a time for each homeserver, so that whoever waits finds what it brought.
+    fetches: Turns,
 }
 
 impl fmt::Debug for Federation {
@@ -22,59 +48,48 @@ impl fmt::Debug for Federation {
     }
 }
 
-/// What became of a homeserver being told of an association.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It knows.
-    Yes,
-    /// It did not answer, or could not: it is worth another try. The cause is for the log.
-    NotNow(String),
-    /// It does not want to know. The cause is for the log.
-    Refused(String),
-}
-
 impl Federation {
     /// Asks through `outbound`.
     #[must_use]
     pub fn new(outbound: Outbound, clock: Arc<dyn Clock>) -> Self {
-        Self { outbound, clock }
+        Self {
+            outbound,
+            clock,
+            memory: Arc::default(),
+        }
     }
 
-    /// `GET /_matrix/federation/v1/openid/userinfo`: the user that a token of `POST …/openid/request_token` stands for, a
-    /// user of that very server (Server-Server API, "OpenID").
-    ///
-    /// # Errors
-    /// [`Error::Unauthorized`](crate::Error::Unauthorized) if the homeserver does not know the token, or names a user who is not its own;
-    /// [`Error::FederationFailed`](crate::Error::FederationFailed), [`Error::FederationTimeout`](crate::Error::FederationTimeout),
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub(crate) async fn userinfo(
+    /// Finds a homeserver and asks it. `path` is percent-encoded, and may have a query.
+    async fn ask(
         &self,
         server: &ServerName,
-        access_token: &AccessToken,
-    ) -> Result<String> {
-        let _ = (&self.outbound, &self.clock, server, access_token);
-        Err(crate::Error::FederationFailed("not there yet".to_owned()))
+        method: Method,
+        path: String,
+        body: Option<Vec<u8>>,
+    ) -> Result<Reply> {
+        let to = self.find(server).await?;
+        let call = Call {
+            chosen_by: ChosenBy::Anybody,
+            method,
+            to,
+            path,
+            bearer: None,
+            authorization: None,
+            body,
+        };
+        self.outbound.call(call).await.map_err(fault)
     }
+}
 
-    /// A homeserver's signing key of this name, from `GET /_matrix/key/v2/server`, kept as long as it is valid; `None` if the
-    /// homeserver has no such key that is valid now (Server-Server API, "Retrieving server keys").
-    ///
-    /// # Errors
-    /// [`Error::FederationFailed`](crate::Error::FederationFailed), [`Error::FederationTimeout`](crate::Error::FederationTimeout),
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub(crate) async fn public_key(
-        &self,
-        server: &ServerName,
-        key_id: &str,
-    ) -> Result<Option<PublicKey>> {
-        let _ = (server, key_id);
-        Err(crate::Error::FederationFailed("not there yet".to_owned()))
+fn fault(why: CallError) -> Error {
+    match why {
+        CallError::TimedOut(cause) => Error::FederationTimeout(cause),
+        CallError::Busy(cause) => Error::Unavailable(cause),
+        CallError::Failed(cause) => Error::FederationFailed(cause),
     }
+}
 
-    /// Tells a homeserver that one of its users has an address now: `POST /_matrix/federation/v1/3pid/onbind`, and `PUT` where
-    /// it does not take `POST` (the two specifications name one each).
-    pub(crate) async fn onbind(&self, server: &ServerName, body: Vec<u8>) -> Told {
-        let _ = (server, body);
-        Told::NotNow("not there yet".to_owned())
-    }
+/// An answer that can not be made use of.
+fn nonsense(server: &ServerName, path: &str, what: impl fmt::Display) -> Error {
+    Error::FederationFailed(format!("{server} answered {path} with {what}"))
 }

@@ -12,6 +12,7 @@ pub(crate) mod onbind;
 mod rotation;
 mod settings;
 pub(crate) mod terms;
+pub(crate) mod unbind;
 pub(crate) mod validate;
 
 use std::{fmt, sync::Arc};

@@ -78,7 +78,7 @@ impl IdentityRules {
     }
 
     /// That messages of a medium can be sent, as far as is known.
-    fn check_sending(&self, medium: Medium, now: Timestamp) -> Result<()> {
+    pub(super) fn check_sending(&self, medium: Medium, now: Timestamp) -> Result<()> {
         let mut deliveries = self.deliveries.iter();
         let deliveries = deliveries.find(|deliveries| deliveries.medium == medium);
         let deliveries = deliveries.ok_or(Error::CanNotSend(medium))?;

@@ -149,6 +149,7 @@ mod tests {
         };
         let reply = Reply {
             status: StatusCode::from_u16(status).unwrap(),
+            headers: http::HeaderMap::new(),
             body: body.as_bytes().to_vec(),
         };
         Answer::from(reply).success(asked)

@@ -186,7 +186,7 @@ impl IdentityClient {
         let call = Call {
             chosen_by: ChosenBy::Operator,
             method: Method::GET,
-            server: at.server,
+            to: at.server.into(),
             path: format!("{PREFIX}{}?{query}", asked.path),
             bearer: Some(at.access_token),
             authorization: None,
@@ -255,7 +255,7 @@ impl IdentityClient {
         let call = Call {
             chosen_by: ChosenBy::Anybody,
             method: Method::POST,
-            server,
+            to: server.into(),
             path: format!("{PREFIX}{}", asked.path),
             bearer,
             authorization,
@@ -289,7 +289,7 @@ impl IdentityClient {
         self.call(Call {
             chosen_by,
             method: Method::POST,
-            server: at.server,
+            to: at.server.into(),
             path: format!("{PREFIX}{}", asked.path),
             bearer: Some(at.access_token),
             authorization: None,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use askama::Template;
 
 use self::templates::{Html, Text};
-use super::{Writing, one_line, readable};
+use super::{Writing, invite::Invited, one_line, readable};
 use crate::{
     courier::Message,
     session::{MessageKind, Purpose},
@@ -36,7 +36,7 @@ struct Mail<'a> {
 mod templates {
     use askama::Template;
 
-    use super::Mail;
+    use super::{Invited, Mail};
 
     #[derive(Template)]
     pub(super) enum Text<'a> {
@@ -54,6 +54,11 @@ mod templates {
         PasswordChanged { mail: &'a Mail<'a> },
         #[template(path = "no_account.txt")]
         NoAccount { mail: &'a Mail<'a> },
+        #[template(path = "invite.txt")]
+        Invite {
+            mail: &'a Mail<'a>,
+            invite: &'a Invited<'a>,
+        },
     }
 
     #[derive(Template)]
@@ -72,12 +77,21 @@ mod templates {
         PasswordChanged { mail: &'a Mail<'a> },
         #[template(path = "no_account.html")]
         NoAccount { mail: &'a Mail<'a> },
+        #[template(path = "invite.html")]
+        Invite {
+            mail: &'a Mail<'a>,
+            invite: &'a Invited<'a>,
+        },
     }
 }
 
 /// Writes a mail. Its subject never holds the code, which would show on a locked screen.
+///
+/// # Errors
+/// The mail of an invitation without the invitation.
 pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
     let mail = &Mail::new(writing);
+    let invite = &writing.invitation.map(Invited::new);
     let (text, html) = match writing.kind {
         MessageKind::Token(Purpose::Register) => {
             (Text::Registration { mail }, Html::Registration { mail })
@@ -95,11 +109,15 @@ pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
             Text::PasswordChanged { mail },
             Html::PasswordChanged { mail },
         ),
+        MessageKind::Invite => {
+            let invite = invite.as_ref().ok_or_else(no_invitation)?;
+            (Text::Invite { mail, invite }, Html::Invite { mail, invite })
+        }
     };
     Ok(Message {
         id: writing.id.clone(),
         at: writing.at,
-        subject: subject(writing.kind, &mail.app_name),
+        subject: subject(writing.kind, &mail.app_name, invite.as_ref()),
         text: wrapped(&text.render()?),
         html: html.render()?,
         language: "en".to_owned(),
@@ -123,7 +141,11 @@ impl<'a> Mail<'a> {
     }
 }
 
-fn subject(kind: MessageKind, app_name: &str) -> String {
+fn no_invitation() -> askama::Error {
+    askama::Error::Custom("the mail of an invitation has none".into())
+}
+
+fn subject(kind: MessageKind, app_name: &str, invite: Option<&Invited<'_>>) -> String {
     match kind {
         MessageKind::Token(Purpose::Register) => {
             format!("Confirm your email address for {app_name}")
@@ -138,6 +160,7 @@ fn subject(kind: MessageKind, app_name: &str) -> String {
         MessageKind::AlreadyInUse => format!("You already have an account on {app_name}"),
         MessageKind::NoAccount => format!("No account with this address on {app_name}"),
         MessageKind::PasswordChanged => format!("Your password on {app_name} was changed"),
+        MessageKind::Invite => invite.map(Invited::subject).unwrap_or_default(),
     }
 }
 
@@ -170,8 +193,15 @@ fn wrapped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{KINDS, LINK, writing};
+    use super::super::tests::{KINDS, LINK, invitation, writing};
     use super::*;
+    use crate::messages::Invitation;
+
+    /// All kinds that a mail may be.
+    const MAILS: [MessageKind; 8] = {
+        let [a, b, c, d, e, f, g] = KINDS;
+        [a, b, c, d, e, f, g, MessageKind::Invite]
+    };
 
     fn snapshot(name: &str, writing: &Writing<'_>) {
         let message = write(writing).unwrap();
@@ -190,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_mail_reads_as_reviewed() {
-        for kind in KINDS {
+        for kind in MAILS {
             snapshot(kind.as_str(), &writing(kind));
         }
     }
@@ -209,8 +239,80 @@ mod tests {
     }
 
     #[test]
+    fn an_invitation_may_be_to_a_space_and_names_what_it_was_given() {
+        let space = Invitation {
+            sender_name: None,
+            room_name: None,
+            is_space: true,
+            ..invitation()
+        };
+        snapshot(
+            "invite_space",
+            &Writing {
+                invitation: Some(&space),
+                ..writing(MessageKind::Invite)
+            },
+        );
+    }
+
+    #[test]
+    fn an_invitation_copies_in_one_piece_and_fits_on_a_screen() {
+        let message = write(&writing(MessageKind::Invite)).unwrap();
+
+        let invitation = invitation();
+        for value in [&invitation.token, &invitation.private_key] {
+            assert!(message.text.lines().any(|line| line == value));
+            assert!(message.html.contains(&format!(">{value}<")));
+            assert!(!message.subject.contains(value.as_str()));
+        }
+        assert!(message.text.lines().count() <= 35, "{}", message.text);
+    }
+
+    #[test]
+    fn a_hostile_invitation_stays_text_and_leads_nowhere() {
+        let foul = "A\r\nBcc: x\u{2028}\"'<script>&amp;\u{202e}<a href=https://evil.example/>www.evil.example";
+        let hostile = Invitation {
+            sender: "@eve\u{200b}\u{202e}<script>\r\nBcc:x".to_owned(),
+            sender_name: Some(foul.to_owned()),
+            room_name: Some(foul.to_owned()),
+            identity_server: "<script>\r\n".to_owned(),
+            token: "<script>\r\n".to_owned(),
+            private_key: "<script>\r\n".to_owned(),
+            ..invitation()
+        };
+        let hostile = Writing {
+            invitation: Some(&hostile),
+            ..writing(MessageKind::Invite)
+        };
+
+        let message = write(&hostile).unwrap();
+
+        let Message {
+            subject,
+            text,
+            html,
+            ..
+        } = &message;
+        assert!(!subject.contains(char::is_control), "{subject:?}");
+        assert!(!html.contains("<script") && !html.contains("<a "), "{html}");
+        for shown in [subject, text, html] {
+            for part in [
+                "\nBcc",
+                "\r",
+                "\u{2028}",
+                "\u{202e}",
+                "\u{200b}",
+                "https:/",
+                "evil.example",
+            ] {
+                assert!(!shown.contains(part), "{part:?} in {shown}");
+            }
+        }
+    }
+
+    #[test]
     fn a_mail_does_without_account_and_network() {
-        for kind in KINDS {
+        for kind in MAILS {
             let sparse = Writing {
                 account: None,
                 network: None,
@@ -231,7 +333,7 @@ mod tests {
 
     #[test]
     fn hostile_values_stay_text() {
-        for kind in KINDS {
+        for kind in MAILS {
             let hostile = Writing {
                 app_name: "A\r\nBcc: x\u{2028}\"'<script>&amp;\u{202e}",
                 address: "\"><script>@a.org",
@@ -261,14 +363,14 @@ mod tests {
 
     #[test]
     fn no_subject_holds_the_code() {
-        for kind in KINDS {
+        for kind in MAILS {
             assert!(!write(&writing(kind)).unwrap().subject.contains("12345678"));
         }
     }
 
     #[test]
     fn only_mails_for_a_token_hold_one_and_each_copies_in_one_piece() {
-        for kind in KINDS {
+        for kind in MAILS {
             let message = write(&writing(kind)).unwrap();
 
             let wanted = matches!(kind, MessageKind::Token(_));
@@ -281,7 +383,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_mail_leads_elsewhere_or_is_fetched() {
-        for kind in KINDS {
+        for kind in MAILS {
             let html = write(&writing(kind)).unwrap().html;
 
             let rest = html.replace(LINK, "");
@@ -295,7 +397,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_text_are_short_but_for_the_link() {
-        for kind in KINDS {
+        for kind in MAILS {
             let long = Writing {
                 app_name: "The Chat of the Society for Plain Words in Long Names",
                 account: Some("@somebody.with.a.long.name:matrix.example.org"),

@@ -1,10 +1,12 @@
 //! The words of a message: from values to one that is ready to go.
 
+mod invite;
 mod mail;
 mod sms;
 
 use std::borrow::Cow;
 
+pub(crate) use self::invite::{Invitation, shortened};
 use crate::{clock::Timestamp, courier::Message, session::MessageKind, threepid::Medium};
 
 /// What a message is written from. Values may be any text: they are made harmless here.
@@ -25,6 +27,8 @@ pub(crate) struct Writing<'a> {
     pub(crate) account: Option<&'a str>,
     /// Whence it was asked, coarsely: `192.0.2.0/24`.
     pub(crate) network: Option<&'a str>,
+    /// The invitation that it tells of; the mail of an invitation needs it.
+    pub(crate) invitation: Option<&'a Invitation>,
     /// When it was asked.
     pub(crate) asked_at: Timestamp,
     /// How long the link works.
@@ -69,10 +73,15 @@ fn one_line(value: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::session::Purpose;
 
+    static INVITATION: LazyLock<Invitation> = LazyLock::new(invitation);
+
     pub(super) const LINK: &str = "https://matrix.example.org/_threepid/link/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    /// Those of both media.
     pub(super) const KINDS: [MessageKind; 7] = [
         MessageKind::Token(Purpose::Register),
         MessageKind::Token(Purpose::Add),
@@ -82,6 +91,19 @@ mod tests {
         MessageKind::NoAccount,
         MessageKind::PasswordChanged,
     ];
+
+    pub(super) fn invitation() -> Invitation {
+        Invitation {
+            sender: "@bob:example.net".to_owned(),
+            sender_name: Some("Bob Smith".to_owned()),
+            room_name: Some("Bob's Emporium of Messages".to_owned()),
+            is_space: false,
+            identity_server: "id.example.org".to_owned(),
+            token: "dG9rZW4gb2YgYW4gaW52aXRhdGlvbiBmb3IgYWxpY2U".to_owned(),
+            private_key: "cHJpdmF0ZSBrZXkgb2YgYW4gaW52aXRhdGlvbiBoZXI".to_owned(),
+            expires_at: 1_810_893_600_000,
+        }
+    }
 
     pub(super) fn writing(kind: MessageKind) -> Writing<'static> {
         let token = matches!(kind, MessageKind::Token(_));
@@ -97,6 +119,7 @@ mod tests {
                 _ => Some("@alice:example.org"),
             },
             network: Some("192.0.2.0/24"),
+            invitation: (kind == MessageKind::Invite).then(|| LazyLock::force(&INVITATION)),
             asked_at: Timestamp(1_795_341_600_123),
             link_minutes: 60,
             code_minutes: 15,
@@ -115,5 +138,7 @@ mod tests {
             assert!(sms.text.len() < mail.text.len());
             assert_eq!((&sms.id, sms.at), (&mail.id, mail.at));
         }
+        let invite = writing(MessageKind::Invite);
+        assert!(write(Medium::Msisdn, &invite).is_err(), "it is a mail");
     }
 }

@@ -59,7 +59,7 @@ mod templates {
 /// another owner by now.
 ///
 /// # Errors
-/// A message for a token without its code: there would be nothing to do with it.
+/// A message for a token without its code: there would be nothing to do with it. An invitation.
 pub(super) fn write(writing: &Writing<'_>) -> Result<Message, askama::Error> {
     if matches!(writing.kind, MessageKind::Token(_)) && writing.code.is_none() {
         return Err(askama::Error::Custom("a short message has no code".into()));
@@ -96,6 +96,10 @@ fn rendered(writing: &Writing<'_>, app_name: &str) -> Result<String, askama::Err
         MessageKind::AlreadyInUse => Text::AlreadyInUse { sms },
         MessageKind::NoAccount => Text::NoAccount { sms },
         MessageKind::PasswordChanged => Text::PasswordChanged { sms },
+        MessageKind::Invite => {
+            let why = "an invitation goes to an email address alone";
+            return Err(askama::Error::Custom(why.into()));
+        }
     };
     Ok(blanks_joined(&text.render()?))
 }

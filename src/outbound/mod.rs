@@ -1,20 +1,23 @@
 //! Calls to hosts that strangers name: every address checked, the checked one dialled, no redirects, bounded in time
 //! and size.
 
+mod destination;
 mod guard;
+mod request;
 mod resolve;
 pub(crate) mod roots;
 
-use std::{error::Error as _, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, mem, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderValue, header};
 use ipnet::IpNet;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use url::Host;
 
-use crate::{id_server::IdServer, matrix_error::on_one_line, secret::AccessToken};
+use crate::{matrix_error::on_one_line, secret::AccessToken};
 
-pub use resolve::Resolve;
+pub(crate) use destination::Destination;
+pub(crate) use request::innermost;
+pub use resolve::{Resolve, ResolveServices, Service};
 
 /// The most calls that are under way at one time, so that servers that never answer do not eat up the connections.
 const MOST_CALLS: usize = 576;
@@ -68,7 +71,7 @@ pub(crate) enum ChosenBy {
 pub(crate) struct Call<'a> {
     pub(crate) chosen_by: ChosenBy,
     pub(crate) method: http::Method,
-    pub(crate) server: &'a IdServer,
+    pub(crate) to: Destination,
     /// Path and query, percent-encoded.
     pub(crate) path: String,
     pub(crate) bearer: Option<&'a AccessToken>,
@@ -81,13 +84,14 @@ pub(crate) struct Call<'a> {
 impl fmt::Debug for Call<'_> {
     /// Shows no query, body or header: there are secrets in each.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Call({} {})", self.method, self.server)
+        write!(out, "Call({} {})", self.method, self.to)
     }
 }
 
 /// What came back, with any status.
 pub(crate) struct Reply {
     pub(crate) status: http::StatusCode,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
@@ -120,7 +124,7 @@ pub struct Outbound {
 struct Shared {
     settings: Settings,
     roots: Vec<reqwest::Certificate>,
-    resolve: Resolve,
+    names: resolve::Names,
     permits: Semaphore,
     /// For servers that anybody may name.
     strange_permits: Semaphore,
@@ -149,18 +153,45 @@ impl Outbound {
     /// everything else.
     #[must_use]
     pub fn with_resolver(self, resolve: Resolve) -> Self {
-        let Shared {
-            settings, roots, ..
-        } = &*self.shared;
-        Self::assemble(settings.clone(), roots.clone(), resolve)
+        self.with_names(|names| names.addresses = resolve)
     }
 
-    fn assemble(settings: Settings, roots: Vec<reqwest::Certificate>, resolve: Resolve) -> Self {
+    /// Finds SRV records with `resolve` instead of the system's name servers. The hosts that it names are looked up and
+    /// checked like all others.
+    #[must_use]
+    pub fn with_service_resolver(self, resolve: ResolveServices) -> Self {
+        self.with_names(|names| names.services = resolve)
+    }
+
+    /// Dials this port of hosts that are found by their name wherever port 443 is meant: for tests, which can not listen
+    /// there.
+    #[must_use]
+    pub fn with_https_port(self, port: u16) -> Self {
+        self.with_names(|names| names.https_port = port)
+    }
+
+    fn with_names(self, change: impl FnOnce(&mut resolve::Names)) -> Self {
+        let Shared {
+            settings,
+            roots,
+            names,
+            ..
+        } = &*self.shared;
+        let mut names = names.clone();
+        change(&mut names);
+        Self::assemble(settings.clone(), roots.clone(), names)
+    }
+
+    fn assemble(
+        settings: Settings,
+        roots: Vec<reqwest::Certificate>,
+        names: resolve::Names,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 roots,
-                resolve,
+                names,
                 permits: Semaphore::new(MOST_CALLS - MOST_STRANGE_CALLS),
                 strange_permits: Semaphore::new(MOST_STRANGE_CALLS),
                 client: OnceCell::new(),
@@ -168,27 +199,46 @@ impl Outbound {
         }
     }
 
+    /// The longest that one call takes.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.shared.settings.timeout
+    }
+
+    /// The SRV records of a name, which a stranger has chosen. The hosts that they name are to be called through
+    /// [`Destination::dialled_at`].
+    pub(crate) async fn services(&self, name: String) -> Result<Vec<Service>, CallError> {
+        let shared = &*self.shared;
+        let _permit = shared.permit(ChosenBy::Anybody)?;
+        let failed = |why: &dyn fmt::Display| {
+            let cause = format!("{name} can not be resolved: {why}");
+            CallError::Failed(on_one_line(&cause, LONGEST_CAUSE))
+        };
+        let found = (shared.names.services)(name.clone());
+        match tokio::time::timeout(shared.settings.timeout, found).await {
+            Ok(found) => found.map_err(|why| failed(&why)),
+            Err(_) => Err(failed(&"no name server answered in time")),
+        }
+    }
+
     /// Makes one call.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
         let shared = &*self.shared;
-        let permits = match call.chosen_by {
-            ChosenBy::Operator => &shared.permits,
-            ChosenBy::Anybody => &shared.strange_permits,
-        };
-        let Ok(_permit) = permits.try_acquire() else {
-            let cause = "too many calls to other servers are under way already";
-            return Err(CallError::Busy(cause.to_owned()));
-        };
+        let _permit = shared.permit(call.chosen_by)?;
         // The client would dial an address without asking for it by name, that is, without the guard.
-        if let Some(address) = literal(call.server) {
+        if let Some(address) = literal(&call.to) {
             guard::check(address, &shared.settings.allow)
-                .map_err(|why| CallError::Failed(format!("{} is {why}", call.server)))?;
+                .map_err(|why| CallError::Failed(format!("{} is {why}", call.to)))?;
         }
-        let (server, limit) = (call.server, shared.settings.timeout);
-        tokio::time::timeout(limit, shared.exchange(call))
+        if let Some(port) = call.to.forbidden_port() {
+            let cause = format!("{} is at port {port}, which is not dialled", call.to);
+            return Err(CallError::Failed(cause));
+        }
+        let limit = shared.settings.timeout;
+        tokio::time::timeout(limit, shared.exchange(&call))
             .await
             .unwrap_or_else(|_| {
-                let cause = format!("{server} did not answer within {} ms", limit.as_millis());
+                let limit = limit.as_millis();
+                let cause = format!("{} did not answer within {limit} ms", call.to);
                 Err(CallError::TimedOut(cause))
             })
     }
@@ -203,15 +253,20 @@ impl fmt::Debug for Outbound {
 }
 
 impl Shared {
-    async fn exchange(&self, call: Call<'_>) -> Result<Reply, CallError> {
-        let server = call.server;
-        let build = || async { self.build_client() };
-        let client = self.client.get_or_try_init(build).await?;
-        let request = request(client, call)?;
-        let mut response = client
-            .execute(request)
-            .await
-            .map_err(|why| failure(server, why))?;
+    fn permit(&self, chosen_by: ChosenBy) -> Result<SemaphorePermit<'_>, CallError> {
+        let permits = match chosen_by {
+            ChosenBy::Operator => &self.permits,
+            ChosenBy::Anybody => &self.strange_permits,
+        };
+        permits.try_acquire().map_err(|_| {
+            let cause = "too many calls to other servers are under way already";
+            CallError::Busy(cause.to_owned())
+        })
+    }
+
+    async fn exchange(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+        let server = &call.to;
+        let mut response = self.send(call).await?;
         let too_large = || {
             let cause = format!("{server} answered more than {LARGEST_ANSWER} bytes");
             CallError::Failed(cause)
@@ -221,22 +276,61 @@ impl Shared {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|why| failure(server, why))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|why| request::failure(server, why))?
+        {
             if body.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
         }
         let status = response.status();
-        Ok(Reply { status, body })
+        let headers = mem::take(response.headers_mut());
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 
-    fn build_client(&self) -> Result<reqwest::Client, CallError> {
+    async fn send(&self, call: &Call<'_>) -> Result<reqwest::Response, CallError> {
+        let to = &call.to;
+        let mut last = None;
+        for (host, port) in &to.instead {
+            // A client of its own, which keeps no connection: under the name in the URL, one to another host might be found.
+            let client = self.build_client(Some(host.clone())).await?;
+            let request = request::build(&client, call, *port)?;
+            match client.execute(request).await {
+                Ok(response) => return Ok(response),
+                // Nothing was sent, so that another one may be tried.
+                Err(why) if why.is_connect() => last = Some(request::failure(to, why)),
+                Err(why) => return Err(request::failure(to, why)),
+            }
+        }
+        if let Some(last) = last {
+            return Err(last);
+        }
+        let build = || self.build_client(None);
+        let client = self.client.get_or_try_init(build).await?;
+        let request = request::build(client, call, to.port)?;
+        client
+            .execute(request)
+            .await
+            .map_err(|why| request::failure(to, why))
+    }
+
+    /// A client that dials the hosts of URLs, or else the addresses of `instead`.
+    async fn build_client(&self, instead: Option<String>) -> Result<reqwest::Client, CallError> {
+        let unusable =
+            |why: &dyn fmt::Display| CallError::Failed(format!("TLS can not be used: {why}"));
         let guarded = resolve::Guarded {
-            resolve: Arc::clone(&self.resolve),
+            names: self.names.clone(),
             allow: self.settings.allow.as_slice().into(),
+            instead,
         };
-        reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .user_agent("threepid")
             .https_only(true)
             .http1_only()
@@ -249,68 +343,20 @@ impl Shared {
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(MOST_IDLE)
             .tls_certs_merge(self.roots.iter().cloned())
-            .tls_danger_accept_invalid_certs(self.settings.danger_accept_invalid_certs)
-            .build()
-            .map_err(|why| CallError::Failed(format!("TLS can not be used: {}", innermost(&why))))
+            .tls_danger_accept_invalid_certs(self.settings.danger_accept_invalid_certs);
+        // Reading the platform's certificates takes a while.
+        match tokio::task::spawn_blocking(|| builder.build()).await {
+            Ok(built) => built.map_err(|why| unusable(&innermost(&why))),
+            Err(why) => Err(unusable(&why)),
+        }
     }
-}
-
-fn request(client: &reqwest::Client, call: Call<'_>) -> Result<reqwest::Request, CallError> {
-    let url = format!("https://{}{}", call.server, call.path);
-    let mut builder = client
-        .request(call.method, url)
-        .header(header::ACCEPT, "application/json");
-    if let Some(body) = call.body {
-        builder = builder
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body);
-    }
-    let bearer = call
-        .bearer
-        .map(|token| format!("Bearer {}", token.reveal()));
-    if let Some(text) = bearer.as_deref().or(call.authorization) {
-        let mut value = HeaderValue::from_str(text).map_err(|_| {
-            CallError::Failed("the Authorization header has letters that none may have".to_owned())
-        })?;
-        value.set_sensitive(true);
-        builder = builder.header(header::AUTHORIZATION, value);
-    }
-    builder.build().map_err(|why| failure(call.server, why))
 }
 
 /// The address, where the server is named by it.
-fn literal(server: &IdServer) -> Option<IpAddr> {
-    match server.host() {
+fn literal(server: &Destination) -> Option<IpAddr> {
+    match &server.host {
         Host::Ipv4(address) => Some(IpAddr::V4(*address)),
         Host::Ipv6(address) => Some(IpAddr::V6(*address)),
         Host::Domain(_) => None,
     }
-}
-
-fn failure(server: &IdServer, why: reqwest::Error) -> CallError {
-    // The URL has the query, and that has secrets.
-    let why = why.without_url();
-    if let Some(sentence) = resolve::refusal(&why) {
-        return CallError::Failed(on_one_line(&sentence, LONGEST_CAUSE));
-    }
-    if why.is_timeout() {
-        return CallError::TimedOut(format!("{server} did not answer in time"));
-    }
-    let what = if why.is_connect() {
-        "can not be reached"
-    } else {
-        "broke off"
-    };
-    CallError::Failed(format!("{server} {what}: {}", innermost(&why)))
-}
-
-/// What lies at the bottom of an error.
-pub(crate) fn innermost(why: &reqwest::Error) -> String {
-    let mut text = why.to_string();
-    let mut source = why.source();
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    on_one_line(&text, LONGEST_CAUSE)
 }

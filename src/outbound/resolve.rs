@@ -8,13 +8,18 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::{
+    TokioResolver,
+    proto::rr::{RData, RecordType},
+};
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolving};
 use tokio::sync::OnceCell;
 
 use super::guard;
 
+/// The port of HTTPS.
+const HTTPS: u16 = 443;
 /// How long one question to a name server waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a question is asked again: all of it takes less than a call may, so that the log names the cause.
@@ -25,22 +30,79 @@ const REMEMBERED: u64 = 1024;
 /// Finds the addresses of a name.
 pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
+/// A record of type SRV (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Those with the lowest one are dialled first.
+    pub priority: u16,
+    /// How large its share is among those of one priority.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host, without a dot at its end.
+    pub target: String,
+}
+
+/// Finds the SRV records of a name such as `_matrix-fed._tcp.example.org`.
+pub type ResolveServices =
+    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<Service>>> + Send + Sync>;
+
+/// How names are looked up.
+#[derive(Clone)]
+pub(super) struct Names {
+    pub(super) addresses: Resolve,
+    pub(super) services: ResolveServices,
+    /// The port that is dialled where a URL has that of HTTPS.
+    pub(super) https_port: u16,
+}
+
 /// The system's file of hosts, then its name servers. Both are read at the first use.
-pub(super) fn system() -> Resolve {
+pub(super) fn system() -> Names {
     let resolver: Arc<OnceCell<TokioResolver>> = Arc::default();
-    Arc::new(move |name| {
-        let resolver = Arc::clone(&resolver);
-        Box::pin(async move {
-            let resolver = resolver.get_or_try_init(|| async { build() }).await?;
-            // The dot at the end: a name is the same for everybody, whatever domains this machine would search.
-            let found = resolver.lookup_ip(format!("{name}.")).await;
-            match found {
-                Ok(found) => Ok(found.iter().collect()),
-                Err(why) if why.is_no_records_found() => Ok(Vec::new()),
-                Err(why) => Err(io::Error::other(why)),
-            }
+    let same = Arc::clone(&resolver);
+    Names {
+        addresses: Arc::new(move |name| Box::pin(addresses(Arc::clone(&resolver), name))),
+        services: Arc::new(move |name| Box::pin(services(Arc::clone(&same), name))),
+        https_port: HTTPS,
+    }
+}
+
+async fn addresses(
+    resolver: Arc<OnceCell<TokioResolver>>,
+    name: String,
+) -> io::Result<Vec<IpAddr>> {
+    let resolver = resolver.get_or_try_init(|| async { build() }).await?;
+    // The dot at the end: a name is the same for everybody, whatever domains this machine would search.
+    let found = resolver.lookup_ip(format!("{name}.")).await;
+    match found {
+        Ok(found) => Ok(found.iter().collect()),
+        Err(why) if why.is_no_records_found() => Ok(Vec::new()),
+        Err(why) => Err(io::Error::other(why)),
+    }
+}
+
+async fn services(
+    resolver: Arc<OnceCell<TokioResolver>>,
+    name: String,
+) -> io::Result<Vec<Service>> {
+    let resolver = resolver.get_or_try_init(|| async { build() }).await?;
+    let found = match resolver.lookup(format!("{name}."), RecordType::SRV).await {
+        Ok(found) => found,
+        Err(why) if why.is_no_records_found() => return Ok(Vec::new()),
+        Err(why) => return Err(io::Error::other(why)),
+    };
+    let services = found.answers().iter().filter_map(|record| {
+        let RData::SRV(record) = &record.data else {
+            return None;
+        };
+        Some(Service {
+            priority: record.priority,
+            weight: record.weight,
+            port: record.port,
+            target: record.target.to_ascii().trim_end_matches('.').to_owned(),
         })
-    })
+    });
+    Ok(services.collect())
 }
 
 fn build() -> io::Result<TokioResolver> {
@@ -54,19 +116,23 @@ fn build() -> io::Result<TokioResolver> {
 
 /// What the HTTP client asks for addresses. What it gets is what it dials: there is no second look-up.
 pub(super) struct Guarded {
-    pub(super) resolve: Resolve,
+    pub(super) names: Names,
     pub(super) allow: Arc<[IpNet]>,
+    /// The host whose addresses are given in the place of those of any other.
+    pub(super) instead: Option<String>,
 }
 
 impl reqwest::dns::Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let name = name.as_str().to_owned();
-        let found = (self.resolve)(name.clone());
+        let name = self.instead.as_deref().unwrap_or(name.as_str()).to_owned();
+        let found = (self.names.addresses)(name.clone());
         let allow = Arc::clone(&self.allow);
+        // Port 0, and any port where the URL has one: the client puts that of the URL in its place.
+        let port = Some(self.names.https_port).filter(|port| *port != HTTPS);
+        let port = port.unwrap_or(0);
         Box::pin(async move {
             let checked = check_all(&name, found.await, &allow)?;
-            // Port 0: the client puts that of the URL in its place.
-            let addresses = checked.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            let addresses = checked.into_iter().map(move |ip| SocketAddr::new(ip, port));
             Ok(Box::new(addresses) as Addrs)
         })
     }
@@ -129,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_name_of_this_machine_needs_no_name_server() {
-        let found = system()("localhost".to_owned()).await.unwrap();
+        let found = (system().addresses)("localhost".to_owned()).await.unwrap();
 
         assert!(!found.is_empty());
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");

@@ -18,7 +18,7 @@ pub use self::{
     contacts::{Bound, Contact, Contacts},
     identity_accounts::{AcceptedPolicy, IdentityAccount, IdentityAccounts, NewIdentityToken},
     invites::{Invite, InviteEntry, InviteStored, Invites, NewInvite},
-    outbox::{Backlog, Leased, Outbox, OutboxEntry, Queued},
+    outbox::{About, Backlog, Leased, Outbox, OutboxEntry, Queued, SealedMail},
     registrations::{
         DueRegistration, NewRegistration, RegistrationBegun, RegistrationProof, Registrations,
     },

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{Details, StoreResult};
 use crate::{
     clock::Timestamp,
+    keys::{KeyId, hex},
     session::{MessageKind, Session},
     threepid::{Medium, Threepid},
 };
@@ -18,7 +19,7 @@ pub struct Queued {
     pub id: i64,
     /// What it says.
     pub kind: MessageKind,
-    /// To whom: the session's address, or another one of the account that it is about.
+    /// To whom: the address of the session or the invitation, or another one of the account that it is about.
     pub to: Threepid,
     /// Details of the request.
     pub details: Details,
@@ -30,8 +31,34 @@ pub struct Queued {
     pub queued_at: Timestamp,
     /// After which it would be useless.
     pub useless_at: Timestamp,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a message is about.
+#[derive(Clone, Debug)]
+pub enum About {
     /// The session it belongs to.
-    pub session: Session,
+    Session(Box<Session>),
+    /// An invitation.
+    Invite(SealedMail),
+}
+
+/// What the mail of an invitation says, as it is kept until the mail has gone.
+#[derive(Clone)]
+pub struct SealedMail {
+    /// The invitation.
+    pub(crate) invite: [u8; 16],
+    /// The server key that sealed it.
+    pub(crate) key_id: KeyId,
+    /// What it says, sealed for the invitation.
+    pub(crate) sealed: Vec<u8>,
+}
+
+impl fmt::Debug for SealedMail {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SealedMail({})", hex(&self.invite))
+    }
 }
 
 /// What a worker leased.
@@ -81,11 +108,12 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
-/// Messages on their way.
+/// Messages on their way. What an invitation's mail says is erased with the message's end, whatever end that is.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
     /// Leases up to `most` due messages of a medium to `holder` until `until`; drops those whose session is validated, replaced or
-    /// over, or has a newer attempt. Of parallel callers no two get the same message.
+    /// over, or has a newer attempt, and those whose invitation is used, withdrawn or over. Of parallel callers no two get
+    /// the same message.
     async fn lease(
         &self,
         medium: Medium,
@@ -129,7 +157,8 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     /// The newest `most` messages, newest first.
     async fn list(&self, most: u32) -> StoreResult<Vec<OutboxEntry>>;
 
-    /// Makes a waiting or failed message due now. `false` if there is none of this `id`.
+    /// Makes a waiting or failed message due now. `false` if there is none of this `id`, or if it is the failed mail of an
+    /// invitation, of which nothing is kept.
     async fn retry(&self, id: i64, now: Timestamp) -> StoreResult<bool>;
 
     /// Drops a waiting message. `false` if there is none of this `id`.

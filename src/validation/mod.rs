@@ -148,6 +148,11 @@ impl Validation {
         self.address_bucket(b't', threepid, self.settings.limits.code_tries_per_address)
     }
 
+    /// What messages to a mailbox are counted on.
+    pub(crate) fn messages_bucket(&self, threepid: &Threepid) -> Bucket {
+        self.address_bucket(b'm', threepid, self.settings.limits.per_address)
+    }
+
     /// The bucket of an address, for what is counted there.
     fn address_bucket(&self, what: u8, threepid: &Threepid, rate: Rate) -> Bucket {
         let what = [what, threepid.medium().tag()];

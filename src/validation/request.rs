@@ -216,8 +216,7 @@ impl Validation {
         // A ceiling per number says the same in other words.
         let is_counted = facts.is_some() && !self.settings.limits.sms.per_number.is_empty();
         if !is_counted {
-            let rate = self.settings.limits.per_address;
-            buckets.push(self.address_bucket(b'm', &request.threepid, rate));
+            buckets.push(self.messages_bucket(&request.threepid));
         }
         let scope = match &request.user_id {
             Some(user_id) => proof::user_scope(key, scope, user_id),

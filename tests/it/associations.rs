@@ -24,11 +24,11 @@ struct Stored {
 
 impl Stored {
     fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
+        Self::open(tempfile::tempdir().expect("a folder"))
     }
 
     fn open(dir: tempfile::TempDir) -> Self {
-        let store = SqliteStore::open(&dir.path().join("t.db"), Role::Server).unwrap();
+        let store = SqliteStore::open(&dir.path().join("t.db"), Role::Server).expect("a store");
         Self { store, dir }
     }
 
@@ -45,34 +45,55 @@ impl Stored {
             user_id: user_id.to_owned(),
             at: NOW,
         };
-        self.store.associate(association, PEPPER).await.unwrap();
+        self.store
+            .associate(association, PEPPER)
+            .await
+            .expect("the store answers");
     }
 
     async fn dissociate(&self, address: &str, user_id: &str) -> bool {
         let address = email(address);
-        self.store.dissociate(&address, user_id).await.unwrap()
+        self.store
+            .dissociate(&address, user_id)
+            .await
+            .expect("the store answers")
     }
 
     async fn pepper(&self) -> String {
-        self.store.pepper("unused", NOW).await.unwrap().value
+        self.store
+            .pepper("unused", NOW)
+            .await
+            .expect("the store answers")
+            .value
     }
 
     /// Whose these addresses are, asked by hash with the current pepper.
     async fn owners(&self, addresses: &[&str]) -> Vec<Option<String>> {
         let pepper = self.pepper().await;
         let hashes: Vec<_> = addresses.iter().map(|one| hash(one, &pepper)).collect();
-        let found = found(self.store.look_up(&pepper, hashes.clone()).await.unwrap());
+        let found = found(
+            self.store
+                .look_up(&pepper, hashes.clone())
+                .await
+                .expect("the store answers"),
+        );
         assert!(found.keys().all(|asked| hashes.contains(asked)));
         let owner = |hash| found.get(hash).cloned();
         hashes.iter().map(owner).collect()
     }
 
     async fn step(&self) -> Rotation {
-        self.store.rotation_step(NOW).await.unwrap()
+        self.store
+            .rotation_step(NOW)
+            .await
+            .expect("the store answers")
     }
 
     async fn begin(&self, next: &str) -> bool {
-        self.store.begin_rotation(next, NOW).await.unwrap()
+        self.store
+            .begin_rotation(next, NOW)
+            .await
+            .expect("the store answers")
     }
 
     async fn rotate(&self, next: &str) {
@@ -82,14 +103,17 @@ impl Stored {
 
     /// How many hashes the database has in all, read as an operator would.
     fn hashes(&self) -> u32 {
-        let connection = rusqlite::Connection::open(self.dir.path().join("t.db")).unwrap();
+        let connection =
+            rusqlite::Connection::open(self.dir.path().join("t.db")).expect("a database");
         let count = "SELECT count(*) FROM association_hash";
-        connection.query_row(count, [], |row| row.get(0)).unwrap()
+        connection
+            .query_row(count, [], |row| row.get(0))
+            .expect("a count")
     }
 }
 
 fn email(address: &str) -> Threepid {
-    Threepid::email(address).unwrap()
+    Threepid::email(address).expect("an address")
 }
 
 fn hash(address: &str, pepper: &str) -> String {
@@ -103,6 +127,10 @@ fn found(answer: LookedUp) -> HashMap<String, String> {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands beside owners, of whom there may be none"
+)]
 fn some(user_id: &str) -> Option<String> {
     Some(user_id.to_owned())
 }

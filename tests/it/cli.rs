@@ -104,6 +104,7 @@ fn help_fits_on_one_screen() {
         "test-mail",
         "test-sms",
         "outbox",
+        "invites",
         "addresses",
     ] {
         assert!(text.contains(command), "{command}");

@@ -37,7 +37,7 @@ impl Asking {
     async fn associate(&self, address: &str, user_id: &str) {
         let address = threepid(address);
         let done = self.app.threepid.associate(user_id, &address);
-        done.await.unwrap();
+        done.await.expect("the store answers");
     }
 
     async fn details(&self) -> Value {
@@ -71,9 +71,9 @@ impl Asking {
 
 fn threepid(address: &str) -> Threepid {
     if address.contains('@') {
-        Threepid::email(address).unwrap()
+        Threepid::email(address).expect("an address")
     } else {
-        Threepid::msisdn("GB", address).unwrap()
+        Threepid::msisdn("GB", address).expect("a number")
     }
 }
 
@@ -342,7 +342,9 @@ async fn too_many_addresses_are_refused_and_the_most_are_answered() {
     let more = asking.look_up(&hashed(&pepper, &asked)).await;
 
     assert_eq!(
-        most.json()["mappings"].as_object().map(|found| found.len()),
+        most.json()["mappings"]
+            .as_object()
+            .map(serde_json::Map::len),
         Some(1),
         "{}",
         most.text
@@ -470,7 +472,7 @@ async fn the_pepper_is_rotated_by_itself_when_it_has_been_used_long_enough() {
         assert!(background.stop(Duration::from_mins(1)).await);
     };
 
-    asking.app.wait(DAY - Duration::from_secs(1));
+    asking.app.wait(Duration::from_secs(24 * 60 * 60 - 1));
     for _ in 0..9 {
         look().await;
     }
@@ -490,7 +492,7 @@ async fn the_pepper_is_rotated_by_itself_when_it_has_been_used_long_enough() {
 #[tokio::test]
 async fn a_pepper_without_an_end_is_not_rotated_but_what_was_begun_is_finished() {
     let asking = Asking::of(TestApp::identity(|settings| {
-        settings.pepper_lifetime = None
+        settings.pepper_lifetime = None;
     }))
     .await;
     asking

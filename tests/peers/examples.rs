@@ -87,6 +87,20 @@ fn a_client_signs_up_at_the_embedding_homeserver_once() {
     );
 }
 
+#[test]
+fn two_servers_are_homeserver_and_identity_server_to_each_other() {
+    let run = example("two_servers").stdin(Stdio::null()).output();
+    let run = run.expect("it runs");
+
+    let told = String::from_utf8_lossy(&run.stdout);
+    let why = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{told}\n{why}");
+    assert_eq!(
+        told.lines().last(),
+        Some("Done: each was homeserver and identity server to the other.")
+    );
+}
+
 /// The homeserver of `examples/homeserver`.
 struct Homeserver {
     api: ClientApi,

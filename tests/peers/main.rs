@@ -18,6 +18,8 @@ mod crash_sms;
 mod curl;
 mod disk;
 mod examples;
+mod identity_js;
+mod identity_synapse;
 mod proxies;
 mod registration;
 mod registration_browser;

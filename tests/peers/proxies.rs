@@ -5,6 +5,8 @@ use serde_json::json;
 
 use self::proxied::{Answer, HOST, Recipe, Site};
 
+#[path = "proxies_identity.rs"]
+mod identity;
 #[path = "support/proxied.rs"]
 mod proxied;
 #[path = "proxies_register.rs"]

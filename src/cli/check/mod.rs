@@ -7,6 +7,7 @@ use serde::Serialize;
 mod call;
 mod forms;
 mod homeserver;
+mod identity;
 mod outside;
 mod registration;
 
@@ -110,6 +111,8 @@ fn look_at(config: &Config, found: &mut Found) -> Result<(), Failure> {
     found.findings.extend(mail(config)?);
     found.findings.extend(texts(config)?);
     found.findings.extend(identity_servers(config));
+    let keys = identity::keys(config, found)?;
+    runtime()?.block_on(identity::look(config, keys, found));
     found.findings.extend(homeserver::delegate(config));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::account::{Token, rules};
+use super::account::{AccountBeforeTerms, rules};
 use crate::{
     error::Result,
     http::{App, extract::MatrixJson},
@@ -33,12 +33,10 @@ fn in_all_languages(policy: &Policy) -> Value {
 /// `POST /_matrix/identity/v2/terms` (Identity Service API, "Terms of service").
 pub(crate) async fn accept(
     State(app): State<App>,
-    Token(token): Token,
+    account: AccountBeforeTerms,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    let rules = rules(&app)?;
-    let account = rules.account_before_terms(&token).await?;
     let urls = body.strings("user_accepts")?;
-    rules.accept_terms(&account.user_id, &urls).await?;
+    rules(&app)?.accept_terms(&account.user_id, &urls).await?;
     Ok(Json(json!({})))
 }

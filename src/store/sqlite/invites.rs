@@ -1,33 +1,233 @@
 //! Invitations in SQLite.
 
 use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::SqliteStore;
+use super::{
+    SqliteStore,
+    buckets::count_all,
+    outbox::{MESSAGE, message},
+    row,
+    writer::{Size, Verdict},
+};
 use crate::{
     clock::Timestamp,
+    keys::hex,
+    session::MessageKind,
     signing::PublicKey,
-    store::{Invite, InviteEntry, InviteStored, Invites, NewInvite, StoreError, StoreResult},
+    store::{
+        About, Details, Invite, InviteEntry, InviteStored, Invites, NewInvite, Queued, SealedMail,
+        StoreResult,
+    },
+    threepid::Threepid,
 };
 
 #[async_trait]
 impl Invites for SqliteStore {
-    async fn add_invite(&self, _invite: NewInvite) -> StoreResult<InviteStored> {
-        Err(StoreError::Failed("not there yet".to_owned()))
+    async fn add_invite(&self, invite: NewInvite) -> StoreResult<InviteStored> {
+        self.writer
+            .run(Size::Many, move |connection| add(connection, &invite))
+            .await
     }
 
-    async fn invite(&self, _id: [u8; 16], _now: Timestamp) -> StoreResult<Option<Invite>> {
-        Err(StoreError::Failed("not there yet".to_owned()))
+    async fn invite(&self, id: [u8; 16], now: Timestamp) -> StoreResult<Option<Invite>> {
+        self.readers.ask(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at
+                     FROM invite WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
+                )?
+                .query_row(params![id, now.0], invite)
+                .optional()
+        })
     }
 
-    async fn is_ephemeral_key(&self, _public_key: PublicKey, _now: Timestamp) -> StoreResult<bool> {
-        Err(StoreError::Failed("not there yet".to_owned()))
+    async fn is_ephemeral_key(&self, public_key: PublicKey, now: Timestamp) -> StoreResult<bool> {
+        self.readers.ask(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM invite WHERE public_key = ?1 AND used_at IS NULL
+                                    AND withdrawn_at IS NULL AND expires_at > ?2)",
+                )?
+                .query_row(params![public_key, now.0], |row| row.get(0))
+        })
     }
 
-    async fn list_invites(&self, _most: u32, _now: Timestamp) -> StoreResult<Vec<InviteEntry>> {
-        Err(StoreError::Failed("not there yet".to_owned()))
+    async fn list_invites(&self, most: u32, now: Timestamp) -> StoreResult<Vec<InviteEntry>> {
+        self.readers
+            .ask_aside(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT id, medium, address, room_id, sender, created_at, expires_at, used_at, withdrawn_at
+                         FROM invite ORDER BY created_at DESC, id LIMIT ?1",
+                    )?
+                    .query_map([most], |row| entry(row, now))?
+                    .collect()
+            })
+            .await
     }
 
-    async fn withdraw_invite(&self, _id: [u8; 16], _now: Timestamp) -> StoreResult<bool> {
-        Err(StoreError::Failed("not there yet".to_owned()))
+    async fn withdraw_invite(&self, id: [u8; 16], now: Timestamp) -> StoreResult<bool> {
+        self.write_one(move |connection| {
+            let withdrawn = connection.execute(
+                "UPDATE invite SET withdrawn_at = ?2
+                 WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
+                params![id, now.0],
+            )?;
+            if withdrawn == 0 {
+                return Ok(false);
+            }
+            // A worker that holds it has sent it, or gives it back: then it is dropped when it is leased again.
+            connection.execute(
+                "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = ?3, sealed = NULL
+                 WHERE sid = ?1 AND sealed IS NOT NULL AND state = 'queued'",
+                params![id, now.0, WITHDRAWN],
+            )?;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+/// Why the mail of a withdrawn invitation is dropped.
+const WITHDRAWN: &str = "the invitation was withdrawn";
+
+/// The whole transaction of an invitation.
+fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<InviteStored>> {
+    let threepid = &new.invite.threepid;
+    let owner: Option<String> = connection
+        .prepare_cached("SELECT user_id FROM association WHERE medium = ?1 AND address = ?2")?
+        .query_row(
+            params![threepid.medium().as_str(), threepid.address()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(user_id) = owner {
+        return Ok(Verdict::Undo(InviteStored::Associated(user_id)));
+    }
+    if let Err(wait) = count_all(connection, &new.buckets, new.invite.created_at)? {
+        return Ok(Verdict::Undo(InviteStored::Limited(wait)));
+    }
+    if !insert(connection, new)? {
+        return Ok(Verdict::Undo(InviteStored::TooMany));
+    }
+    queue_mail(connection, new)?;
+    Ok(Verdict::Keep(InviteStored::Yes))
+}
+
+/// `false` if the address has as many open invitations as it may have.
+fn insert(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> {
+    let invite = &new.invite;
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO invite (id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at)
+             SELECT :id, :key_id, :token, :medium, :address, :room_id, :sender, :public_key, :now, :expires_at
+             WHERE (SELECT count(*) FROM invite
+                    WHERE medium = :medium AND address = :address AND used_at IS NULL AND withdrawn_at IS NULL
+                      AND expires_at > :now) < :most",
+        )?
+        .execute(named_params! {
+            ":id": invite.id, ":key_id": invite.key_id, ":token": invite.token,
+            ":medium": invite.threepid.medium().as_str(), ":address": invite.threepid.address(),
+            ":room_id": invite.room_id, ":sender": invite.sender, ":public_key": invite.public_key,
+            ":now": invite.created_at.0, ":expires_at": invite.expires_at.0, ":most": new.most,
+        })?;
+    Ok(inserted > 0)
+}
+
+fn queue_mail(connection: &Connection, new: &NewInvite) -> rusqlite::Result<()> {
+    let invite = &new.invite;
+    let details = serde_json::to_string(&Details::default())
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox (sid, send_attempt, kind, details, queued_at, useless_at, due_at, medium, address,
+                                 key_id, sealed)
+             VALUES (:id, 0, :kind, :details, :now, :useless_at, :now, :medium, :address, :key_id, :sealed)",
+        )?
+        .execute(named_params! {
+            ":id": invite.id, ":kind": MessageKind::Invite.as_str(), ":details": details,
+            ":now": invite.created_at.0, ":useless_at": new.mail_useless_at.0,
+            ":medium": invite.threepid.medium().as_str(), ":address": invite.threepid.address(),
+            ":key_id": invite.key_id, ":sealed": new.mail,
+        })?;
+    Ok(())
+}
+
+/// A message about an invitation, or why nobody needs it any more; `None` if there is none.
+pub(super) fn queued(
+    connection: &Connection,
+    id: i64,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Result<Queued, &'static str>>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT invite.id, outbox.key_id, outbox.sealed, invite.address, invite.used_at, invite.withdrawn_at,
+                    invite.expires_at, {MESSAGE}
+             FROM outbox JOIN invite ON invite.id = outbox.sid WHERE outbox.id = ?1"
+        ))?
+        .query_row([id], |row| {
+            const WIDTH: usize = 7;
+            let Some(sealed) = row.get(2)? else {
+                return Ok(Err("nothing of it is kept"));
+            };
+            let about = About::Invite(SealedMail {
+                invite: row.get(0)?,
+                key_id: row.get(1)?,
+                sealed,
+            });
+            let to = Threepid::stored(row::medium(row, WIDTH + 7)?, row.get(3)?);
+            let queued = message(row, WIDTH, about, to)?;
+            let ends = (row.get(4)?, row.get(5)?);
+            Ok(match state(ends, Timestamp(row.get(6)?), now) {
+                "used" => Err("the invitation was used"),
+                "withdrawn" => Err(WITHDRAWN),
+                "expired" => Err("the invitation has run out"),
+                _ => Ok(queued),
+            })
+        })
+        .optional()
+}
+
+fn invite(row: &Row<'_>) -> rusqlite::Result<Invite> {
+    Ok(Invite {
+        id: row.get(0)?,
+        key_id: row.get(1)?,
+        token: row.get(2)?,
+        threepid: Threepid::stored(row::medium(row, 3)?, row.get(4)?),
+        room_id: row.get(5)?,
+        sender: row.get(6)?,
+        public_key: row.get(7)?,
+        created_at: Timestamp(row.get(8)?),
+        expires_at: Timestamp(row.get(9)?),
+    })
+}
+
+fn entry(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<InviteEntry> {
+    let id: [u8; 16] = row.get(0)?;
+    let expires_at = Timestamp(row.get(6)?);
+    let ends = (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?);
+    Ok(InviteEntry {
+        id: hex(&id),
+        to: Threepid::stored(row::medium(row, 1)?, row.get(2)?).masked(),
+        room_id: row.get(3)?,
+        sender: row.get(4)?,
+        state: state(ends, expires_at, now),
+        created_at: Timestamp(row.get(5)?),
+        expires_at,
+    })
+}
+
+/// What has become of an invitation, by when it was used and when it was withdrawn.
+fn state(
+    (used_at, withdrawn_at): (Option<i64>, Option<i64>),
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> &'static str {
+    match () {
+        () if used_at.is_some() => "used",
+        () if withdrawn_at.is_some() => "withdrawn",
+        () if expires_at <= now => "expired",
+        () => "open",
     }
 }

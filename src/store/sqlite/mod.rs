@@ -481,10 +481,7 @@ mod tests {
         let mails = store.lease(Medium::Email, "w", 9, now, until).await;
 
         assert!(texts.unwrap().is_empty());
-        assert_eq!(
-            mails.unwrap().ready[0].session.threepid.address(),
-            "a@b.org"
-        );
+        assert_eq!(mails.unwrap().ready[0].to.address(), "a@b.org");
     }
 
     #[test]

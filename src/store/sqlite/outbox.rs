@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, invites,
     row::{self, SESSION, SESSION_WIDTH},
     writer::{Size, Verdict},
 };
 use crate::{
     clock::Timestamp,
-    session::MessageKind,
-    store::{Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult},
+    session::{MessageKind, Session},
+    store::{About, Backlog, Leased, Outbox, OutboxEntry, Queued, StoreResult},
     threepid::{Medium, Threepid},
 };
 
@@ -123,8 +123,8 @@ impl Outbox for SqliteStore {
         self.write_one(move |connection| {
             let changed = connection.execute(
                 "UPDATE outbox SET due_at = ?2, finished_at = NULL, state = 'queued'
-                 WHERE id = ?1 AND state IN ('queued', 'failed')",
-                params![id, now.0],
+                 WHERE id = ?1 AND state IN ('queued', 'failed') AND (kind != ?3 OR sealed IS NOT NULL)",
+                params![id, now.0, MessageKind::Invite.as_str()],
             )?;
             Ok(changed > 0)
         })
@@ -134,7 +134,7 @@ impl Outbox for SqliteStore {
     async fn drop_message(&self, id: i64, now: Timestamp) -> StoreResult<bool> {
         self.write_one(move |connection| {
             let changed = connection.execute(
-                "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = 'dropped by the operator'
+                "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = 'dropped by the operator', sealed = NULL
                  WHERE id = ?1 AND state = 'queued'",
                 params![id, now.0],
             )?;
@@ -175,7 +175,7 @@ impl SqliteStore {
         self.write_one(move |connection| {
             let changed = connection
                 .prepare_cached(
-                    "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4
+                    "UPDATE outbox SET holder = NULL, finished_at = ?5, state = ?3, outcome = ?4, sealed = NULL
                      WHERE id = ?1 AND (?2 IS NULL OR holder = ?2) AND finished_at IS NULL",
                 )?
                 .execute(params![id, holder, state, outcome, now.0])?;
@@ -212,31 +212,42 @@ fn due(
 fn sort_out(connection: &Connection, leased: &[i64], now: Timestamp) -> rusqlite::Result<Leased> {
     let mut ready = Vec::with_capacity(leased.len());
     for &id in leased {
-        let queued = connection
-            .prepare_cached(&format!(
-                "SELECT {SESSION}, outbox.id, outbox.kind, outbox.details, outbox.send_attempt, outbox.deliveries,
-                        outbox.queued_at, outbox.useless_at, outbox.medium, outbox.address
-                 FROM outbox JOIN session ON session.sid = outbox.sid WHERE outbox.id = ?1"
-            ))?
-            .query_row([id], queued)
-            .optional()?;
-        match queued {
-            Some(queued) if stale(&queued, now).is_none() => ready.push(queued),
-            other => drop_stale(
-                connection,
-                id,
-                other.as_ref().and_then(|queued| stale(queued, now)),
-                now,
-            )?,
+        let looked_at = match of_session(connection, id, now)? {
+            Some(looked_at) => looked_at,
+            None => invites::queued(connection, id, now)?.unwrap_or(Err("its session is gone")),
+        };
+        match looked_at {
+            Ok(queued) => ready.push(queued),
+            Err(why) => drop_stale(connection, id, why, now)?,
         }
     }
     let dropped = leased.len() - ready.len();
     Ok(Leased { ready, dropped })
 }
 
+/// A message about a session, or why nobody needs it any more; `None` if there is none.
+fn of_session(
+    connection: &Connection,
+    id: i64,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Result<Queued, &'static str>>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {SESSION}, {MESSAGE}
+             FROM outbox JOIN session ON session.sid = outbox.sid WHERE outbox.id = ?1"
+        ))?
+        .query_row([id], |row| {
+            let session = row::session(row)?;
+            let to = session.threepid.clone();
+            let about = About::Session(Box::new(session.clone()));
+            let queued = message(row, SESSION_WIDTH, about, to)?;
+            Ok(stale(&queued, &session, now).map_or(Ok(queued), Err))
+        })
+        .optional()
+}
+
 /// Why a message would tell its reader nothing any more.
-fn stale(queued: &Queued, now: Timestamp) -> Option<&'static str> {
-    let session = &queued.session;
+fn stale(queued: &Queued, session: &Session, now: Timestamp) -> Option<&'static str> {
     if queued.kind == MessageKind::PasswordChanged {
         None
     } else if session.taken_at.is_some() {
@@ -255,30 +266,35 @@ fn stale(queued: &Queued, now: Timestamp) -> Option<&'static str> {
     }
 }
 
-fn drop_stale(
-    connection: &Connection,
-    id: i64,
-    why: Option<&str>,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
+fn drop_stale(connection: &Connection, id: i64, why: &str, now: Timestamp) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE outbox SET finished_at = ?2, holder = NULL, state = 'dropped', outcome = ?3 WHERE id = ?1",
+            "UPDATE outbox SET finished_at = ?2, holder = NULL, state = 'dropped', outcome = ?3, sealed = NULL
+             WHERE id = ?1",
         )?
-        .execute(params![id, now.0, why.unwrap_or("its session is gone")])?;
+        .execute(params![id, now.0, why])?;
     Ok(())
 }
 
-fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
-    let at = SESSION_WIDTH;
+/// The columns that [`message`] reads, in their order.
+pub(super) const MESSAGE: &str =
+    "outbox.id, outbox.kind, outbox.details, outbox.send_attempt, outbox.deliveries,
+    outbox.queued_at, outbox.useless_at, outbox.medium, outbox.address";
+
+/// Reads the columns of [`MESSAGE`], the first of which is `at`. It goes to `to` unless it has an address of its own.
+pub(super) fn message(
+    row: &Row<'_>,
+    at: usize,
+    about: About,
+    to: Threepid,
+) -> rusqlite::Result<Queued> {
     let details: String = row.get(at + 2)?;
-    let session = row::session(row)?;
     let to = match row.get(at + 8)? {
         Some(address) => Threepid::stored(row::medium(row, at + 7)?, address),
-        None => session.threepid.clone(),
+        None => to,
     };
     Ok(Queued {
-        session,
+        about,
         to,
         id: row.get(at)?,
         kind: row::kind(row, at + 1)?,

@@ -19,6 +19,8 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Certified {
     /// One for `localhost` and the addresses of loopback.
     Localhost,
+    /// One for `hs.example` and `delegated.example`.
+    Homeserver,
     /// One for another name.
     Elsewhere,
 }
@@ -28,6 +30,7 @@ struct Made {
     authority: String,
     /// Certificate and key.
     localhost: (String, String),
+    homeserver: (String, String),
     elsewhere: (String, String),
 }
 
@@ -43,13 +46,20 @@ pub(crate) fn authority_in(folder: &Path) -> PathBuf {
     path
 }
 
-/// TLS with that certificate.
-pub(crate) fn acceptor(certified: Certified) -> TlsAcceptor {
+/// The certificate and its key, as PEM.
+pub(crate) fn pem(certified: Certified) -> (&'static str, &'static str) {
     let made = made();
     let (pem, key) = match certified {
         Certified::Localhost => &made.localhost,
+        Certified::Homeserver => &made.homeserver,
         Certified::Elsewhere => &made.elsewhere,
     };
+    (pem, key)
+}
+
+/// TLS with that certificate.
+pub(crate) fn acceptor(certified: Certified) -> TlsAcceptor {
+    let (pem, key) = pem(certified);
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is PEM");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it is PEM");
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -85,10 +95,15 @@ fn make() -> Made {
         "localhost",
         &leaf("subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"),
     );
+    make(
+        "homeserver",
+        &leaf("subjectAltName=DNS:hs.example,DNS:delegated.example"),
+    );
     make("elsewhere", &leaf("subjectAltName=DNS:elsewhere.example"));
     Made {
         authority: read("authority.pem"),
         localhost: (read("localhost.pem"), read("localhost.key")),
+        homeserver: (read("homeserver.pem"), read("homeserver.key")),
         elsewhere: (read("elsewhere.pem"), read("elsewhere.key")),
     }
 }

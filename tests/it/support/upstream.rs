@@ -152,9 +152,12 @@ impl Upstream {
 
     /// Starts it with that certificate, whether it fits or not.
     pub(crate) async fn start_as(certified: Certified) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port is free");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), certified).await
+    }
+
+    /// Starts it at that address of loopback.
+    pub(crate) async fn start_at(address: SocketAddr, certified: Certified) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let folder = TempDir::new().expect("a folder can be made");
         certificates::authority_in(folder.path());
@@ -203,7 +206,8 @@ impl Upstream {
         }
     }
 
-    /// Answers so from now on where the path ends so. Anything else gets 404 `M_UNRECOGNIZED`.
+    /// Answers so from now on where method, blank and path end so; with a `?` in it, where all that and the query do, and
+    /// before all that have none. Anything else gets 404 `M_UNRECOGNIZED`.
     pub(crate) fn answer(&self, path_suffix: &str, answer: Answer) {
         let mut answers = self.shared.answers.lock().expect("no test panicked in it");
         answers.retain(|(suffix, _)| suffix != path_suffix);
@@ -245,7 +249,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
 
 async fn converse(mut stream: BufReader<TlsStream<TcpStream>>, shared: &Shared) -> io::Result<()> {
     while let Some(request) = read(&mut stream).await? {
-        let answer = shared.choose(&request.path);
+        let answer = shared.choose(&request);
         let requests = shared.requests.lock();
         requests.expect("no test panicked in it").push(request);
         tokio::time::sleep(answer.delay).await;
@@ -258,9 +262,15 @@ async fn converse(mut stream: BufReader<TlsStream<TcpStream>>, shared: &Shared) 
 }
 
 impl Shared {
-    fn choose(&self, path: &str) -> Answer {
+    fn choose(&self, request: &Request) -> Answer {
         let answers = self.answers.lock().expect("no test panicked in it");
-        let found = answers.iter().find(|(suffix, _)| path.ends_with(suffix));
+        let line = format!("{} {}", request.method, request.path);
+        let whole = format!("{line}?{}", request.query);
+        let with_query = answers
+            .iter()
+            .find(|(suffix, _)| suffix.contains('?') && whole.ends_with(suffix));
+        let found =
+            with_query.or_else(|| answers.iter().find(|(suffix, _)| line.ends_with(suffix)));
         found.map_or_else(
             || Answer::error(404, "M_UNRECOGNIZED"),
             |(_, answer)| answer.clone(),

@@ -4,7 +4,8 @@
 //     {"do": "addThreePidOnly", "with": [{"sid": "1", "client_secret": "a"}]}
 //         ->  {"error": {"httpStatus": 401, "errcode": null, "data": {"flows": …}}}
 //
-// Any method of a MatrixClient can be asked for; "login" remembers the access token as well. "openTab", "openLink",
+// Any method of a MatrixClient can be asked for; "login" remembers the access token as well, and
+// "useIdentityServer" the URL and the token of an identity server. "openTab", "openLink",
 // "submitInTab" and "pollInTab" sign somebody up as Element Web does, and answer with what a tab has come to.
 
 import { Console } from "node:console";
@@ -22,13 +23,25 @@ const { InteractiveAuth } = await library("interactive-auth");
 const { logger } = await library("logger");
 logger.disableAll?.();
 
-let client = createClient({ baseUrl, logger });
+// The identity server that is used, as Element keeps it: its URL, and the token of one's account there.
+const identity = { idBaseUrl: undefined, accessToken: null };
+
+const newClient = (account = {}) =>
+    createClient({
+        baseUrl,
+        logger,
+        idBaseUrl: identity.idBaseUrl,
+        identityServer: { getAccessToken: async () => identity.accessToken },
+        ...account,
+    });
+
+let client = newClient();
 
 async function login(user, password) {
     const identifier = { type: "m.id.user", user };
     const answer = await client.loginRequest({ type: "m.login.password", identifier, password });
     const { access_token: accessToken, user_id: userId, device_id: deviceId } = answer;
-    client = createClient({ baseUrl, logger, accessToken, userId, deviceId });
+    client = newClient({ accessToken, userId, deviceId });
     return answer;
 }
 
@@ -105,6 +118,10 @@ const tabs = new Map();
 
 const commands = {
     login,
+    useIdentityServer(idBaseUrl, accessToken) {
+        Object.assign(identity, { idBaseUrl, accessToken });
+        client.setIdentityServerUrl(idBaseUrl);
+    },
     openTab(name, options) {
         tabs.set(name, new Tab({ inputs: {}, baseUrl, ...options }));
         return tabs.get(name).begin();

@@ -1,9 +1,11 @@
 //! The client-server API of a homeserver, or of what stands in front of one, for somebody with an access token.
 
+use std::path::Path;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::server::client;
+use super::server::{client, client_that_trusts};
 
 /// One base URL, and how it is reached.
 #[derive(Clone, Debug)]
@@ -19,6 +21,14 @@ impl ClientApi {
         Self {
             base: base.into(),
             client: client(),
+        }
+    }
+
+    /// The same at a URL whose certificate is of this authority.
+    pub(crate) fn trusting(base: impl Into<String>, ca_file: &Path) -> Self {
+        Self {
+            base: base.into(),
+            client: client_that_trusts(ca_file),
         }
     }
 

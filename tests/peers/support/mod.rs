@@ -12,6 +12,7 @@ pub(crate) mod gate;
 #[expect(dead_code, reason = "the other tests need the rest of it")]
 pub(crate) mod gateway;
 pub(crate) mod homeserver;
+pub(crate) mod identity;
 pub(crate) mod install;
 pub(crate) mod js_sdk;
 pub(crate) mod mails;
@@ -25,4 +26,5 @@ pub(crate) mod server;
 pub(crate) mod smtp;
 pub(crate) mod sydent;
 pub(crate) mod synapse;
+pub(crate) mod tls_front;
 pub(crate) mod webdriver;

@@ -46,6 +46,8 @@ pub(crate) enum Recipe {
     Overlay,
     /// It also has the addresses of accounts.
     Sidecar,
+    /// None: it is an identity server with a name of its own.
+    Identity,
 }
 
 impl Recipe {
@@ -60,6 +62,7 @@ impl Recipe {
             Self::Delegate => "delegate",
             Self::Overlay => "overlay",
             Self::Sidecar => "sidecar",
+            Self::Identity => "identity",
         };
         match proxy {
             Proxy::Nginx => format!("nginx-{recipe}.conf"),
@@ -117,7 +120,12 @@ impl Site {
         Self::with(&Recipe::SIGNING_UP)
     }
 
-    fn with(recipes: &[Recipe]) -> impl Iterator<Item = Self> {
+    /// Identity servers.
+    pub(crate) fn identity() -> impl Iterator<Item = Self> {
+        Self::with(&[Recipe::Identity])
+    }
+
+    fn with(recipes: &'static [Recipe]) -> impl Iterator<Item = Self> {
         let proxies = [Proxy::Nginx, Proxy::Caddy, Proxy::Haproxy].into_iter();
         proxies.flat_map(|proxy| {
             recipes
@@ -133,13 +141,16 @@ impl Site {
         let homeserver = Homeserver::start();
         let (threepid, listen, internal) = threepid(folder.path());
         let port = free_port();
-        let ports = [
-            ("127.0.0.1:8090", listen),
-            ("127.0.0.1:8008", format!("127.0.0.1:{}", homeserver.port)),
-        ];
+        let mut ports = vec![("127.0.0.1:8090", listen)];
+        if recipe != Recipe::Identity {
+            ports.push(("127.0.0.1:8008", format!("127.0.0.1:{}", homeserver.port)));
+        }
         let name = recipe.file(proxy);
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
         let text = fs::read_to_string(deploy.join(&name)).expect("the configuration is there");
+        // One name for all sites.
+        let text = text.replace("id.example.org", HOST);
+        let text = text.replace("identity.access.log", "matrix.access.log");
         let reverse_proxy = match proxy {
             Proxy::Nginx => nginx(folder.path(), &text, port, &ports),
             Proxy::Caddy => caddy(folder.path(), &text, port, &ports),
@@ -270,6 +281,7 @@ fn threepid(folder: &Path) -> (Process, String, String) {
         .env("THREEPID__SERVER__TRUSTED_PROXIES", "127.0.0.1,::1")
         .env("THREEPID__LIMITS__PER_SOURCE", "2/1h")
         .env("THREEPID__NEXT_LINKS__ALLOWED", "app.example.org")
+        .env("THREEPID__IDENTITY__ENABLED", "true")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

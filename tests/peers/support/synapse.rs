@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::{
     captcha::{self, Captcha},
+    certificates::{Certified, authority_in, pem},
     client_api::ClientApi,
     install::python_with,
     ports::free_port,
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     settings: Map<String, Value>,
     /// What lies beside the configuration: names and texts.
     files: Vec<(&'static str, &'static str)>,
+    /// Whether other servers find and trust it.
+    federates: bool,
 }
 
 impl Options {
@@ -114,6 +117,27 @@ impl Options {
         self.set("matrix_authentication_service", service)
     }
 
+    /// Other servers on this machine reach it by its own name, and it reaches them: `localhost` and its port, with TLS.
+    pub(crate) fn federating(self) -> Self {
+        let federating = Self {
+            federates: true,
+            ..self
+        };
+        federating
+            .set("ip_range_blacklist", json!([]))
+            .set("tls_certificate_path", "site.pem")
+            .set("tls_private_key_path", "site.key")
+    }
+
+    /// What it is called in the ids of users.
+    fn server_name(&self, port: u16) -> String {
+        if self.federates {
+            format!("localhost:{port}")
+        } else {
+            SERVER_NAME.to_owned()
+        }
+    }
+
     fn has_own_accounts(&self) -> bool {
         !self.settings.contains_key("matrix_authentication_service")
     }
@@ -128,9 +152,9 @@ impl Options {
         }
         let resources = json!([{ "names": names }]);
         let mut configuration = json!({
-            "server_name": SERVER_NAME,
+            "server_name": self.server_name(port),
             "listeners": [{
-                "port": port, "type": "http", "tls": false, "x_forwarded": true,
+                "port": port, "type": "http", "tls": self.federates, "x_forwarded": true,
                 "bind_addresses": ["127.0.0.1"], "resources": resources,
             }],
             "database": { "name": "sqlite3", "args": { "database": path("homeserver.db") } },
@@ -159,6 +183,8 @@ impl Options {
 pub(crate) struct Synapse {
     /// Its API, past whatever stands in front of it.
     pub(crate) api: ClientApi,
+    /// Its name in the ids of users.
+    pub(crate) server_name: String,
     dir: PathBuf,
     /// The running process; killed by its id when it is dropped.
     child: Child,
@@ -179,10 +205,19 @@ impl Synapse {
         for (name, text) in &options.files {
             write(name, text);
         }
-        // A key of 32 zeros: it signs for nobody.
+        // A key of 32 zeros: what it signs is worth nothing outside of the tests.
         write("signing.key", &format!("ed25519 a_test {}", "A".repeat(43)));
+        let api = if options.federates {
+            let (certificate, key) = pem(Certified::Localhost);
+            write("site.pem", certificate);
+            write("site.key", key);
+            ClientApi::trusting(format!("https://localhost:{port}"), &authority_in(dir))
+        } else {
+            ClientApi::at(format!("http://127.0.0.1:{port}"))
+        };
         let mut synapse = Self {
-            api: ClientApi::at(format!("http://127.0.0.1:{port}")),
+            api,
+            server_name: options.server_name(port),
             dir: dir.to_owned(),
             child: spawn(dir),
             operator: String::new(),
@@ -199,9 +234,22 @@ impl Synapse {
         &self.api.base
     }
 
+    /// A path in its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// What it has logged of what went wrong.
+    pub(crate) fn complaints(&self) -> String {
+        let log = self.log();
+        let is_one = |line: &&str| line.contains(" - WARNING - ") || line.contains(" - ERROR - ");
+        let lines: Vec<_> = log.lines().filter(is_one).collect();
+        lines.join("\n")
     }
 
     /// The access token of an administrator.
@@ -349,13 +397,18 @@ pub(crate) fn user_id(localpart: &str) -> String {
     format!("@{localpart}:{SERVER_NAME}")
 }
 
+/// The python that it runs in, with the libraries that it needs.
+pub(crate) fn python() -> PathBuf {
+    python_with(SYNAPSE)
+}
+
 fn spawn(dir: &Path) -> Child {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.join("log"))
         .expect("the folder can be written");
-    let mut command = Command::new(python_with(SYNAPSE));
+    let mut command = Command::new(python());
     command
         .args(["-m", "synapse.app.homeserver", "-c", "homeserver.yaml"])
         .current_dir(dir)
@@ -363,6 +416,11 @@ fn spawn(dir: &Path) -> Child {
         .stdout(log.try_clone().expect("a file can be opened twice"))
         .stderr(log)
         .kill_on_drop(true);
+    let authority = dir.join("ca.pem");
+    if authority.exists() {
+        // What its client for identity servers trusts, which has no setting of its own.
+        command.env("SSL_CERT_FILE", authority);
+    }
     command.spawn().expect("python starts")
 }
 

@@ -79,3 +79,4 @@ CREATE INDEX invite_ended ON invite (coalesce(used_at, withdrawn_at));
 -- A message about an invitation: its sid is the invitation's id, and what it says is sealed until it has gone.
 ALTER TABLE outbox ADD COLUMN key_id BLOB;
 ALTER TABLE outbox ADD COLUMN sealed BLOB;
+CREATE INDEX outbox_sealed ON outbox (sid) WHERE sealed IS NOT NULL;

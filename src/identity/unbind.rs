@@ -1,0 +1,153 @@
+//! The end of an association, and who may ask for it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::IdentityRules;
+use crate::{
+    error::{Error, Result},
+    secret::{ClientSecret, Sid},
+    server_name::ServerName,
+    source::Source,
+    threepid::Threepid,
+    x_matrix::XMatrix,
+};
+
+/// How many signatures of a request are looked at: a homeserver may sign with each key that it has, and each key may have
+/// to be asked for.
+const MOST_SIGNATURES: usize = 4;
+
+/// What a homeserver signed, and its signatures.
+pub(crate) struct SignedRequest {
+    pub(crate) signatures: Vec<XMatrix>,
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) uri: String,
+    /// The body.
+    pub(crate) content: Value,
+}
+
+/// A request to end an association.
+pub(crate) struct Unbinding {
+    pub(crate) threepid: Threepid,
+    pub(crate) user_id: String,
+    /// The user's homeserver.
+    pub(crate) server: ServerName,
+    /// The session that proves the address, if it comes with one.
+    pub(crate) session: Option<(Sid, ClientSecret)>,
+    pub(crate) request: SignedRequest,
+}
+
+impl fmt::Debug for Unbinding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Unbinding({:?} from {})", self.threepid, self.user_id)
+    }
+}
+
+impl IdentityRules {
+    /// Ends an association, when either the user's homeserver asks for it or whoever proved the address (Identity Service
+    /// API, `POST 3pid/unbind`). If the address is not this user's, nothing changes, and that is no error.
+    ///
+    /// # Errors
+    /// [`Error::Limited`]; [`Error::Forbidden`] for a proof that does not hold, [`Error::OtherDestination`] for a request to
+    /// another server; [`Error::SessionNotValidated`], [`Error::SessionExpired`]; [`Error::FederationFailed`] and
+    /// [`Error::FederationTimeout`] if the homeserver does not tell its keys.
+    pub(crate) async fn unbind(&self, unbinding: &Unbinding, source: Source) -> Result<()> {
+        let now = self.validation.clock.now();
+        // Before any key is asked for: strangers choose whom we ask.
+        self.validation.limiter.count_submission(source, now)?;
+        self.authorize(unbinding).await?;
+        let store = &self.validation.store;
+        store
+            .dissociate(&unbinding.threepid, &unbinding.user_id)
+            .await?;
+        Ok(())
+    }
+
+    async fn authorize(&self, unbinding: &Unbinding) -> Result<()> {
+        let Err(refused) = self.check_signatures(unbinding).await else {
+            return Ok(());
+        };
+        let Some((sid, client_secret)) = &unbinding.session else {
+            return Err(refused);
+        };
+        let proving = self.check_session(sid, client_secret, &unbinding.threepid);
+        if unbinding.request.signatures.is_empty() {
+            proving.await
+        } else {
+            // To a homeserver some refusals of a session would say that unbinding is not supported.
+            proving.await.map_err(|_| refused)
+        }
+    }
+
+    /// That the user's homeserver signed the request.
+    ///
+    /// The signature holds for these alone: this user, this address, this endpoint, this server. There is no nonce in it,
+    /// so whoever saw the request (the homeserver, or we) can repeat it: that again ends the same user's association with the
+    /// same address, should there be one by then, and does nothing else.
+    async fn check_signatures(&self, unbinding: &Unbinding) -> Result<()> {
+        let request = &unbinding.request;
+        if request.signatures.is_empty() {
+            return Err(forbidden(
+                "This needs the signature of the user's homeserver, or a session that proves the address.",
+            ));
+        }
+        let is_for_us = |signature: &&XMatrix| {
+            let named = signature.destination.as_deref();
+            named.is_none_or(|named| self.settings.is_ours(named))
+        };
+        let mut for_us = request.signatures.iter().filter(is_for_us).peekable();
+        if for_us.peek().is_none() {
+            return Err(Error::OtherDestination);
+        }
+        let of_server = for_us.filter(|signature| signature.origin == unbinding.server);
+        let mut refused =
+            forbidden("The request is not signed by the homeserver of the user that mxid names.");
+        for signature in of_server.take(MOST_SIGNATURES) {
+            match self.has_signed(signature, request).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn has_signed(&self, signature: &XMatrix, request: &SignedRequest) -> Result<bool> {
+        let asking = self
+            .federation
+            .public_key(&signature.origin, &signature.key);
+        let Some(public_key) = asking.await? else {
+            return Ok(false);
+        };
+        let ours = std::iter::once(&self.settings.name).chain(&self.settings.aliases);
+        // As the homeserver wrote it, which may be with the port that goes without saying.
+        let as_written = signature.destination.clone();
+        let mut names = as_written.into_iter().chain(ours.map(ToString::to_string));
+        let place = (request.method.as_str(), request.uri.as_str());
+        Ok(names.any(|name| signature.verify(&public_key, place, &request.content, &name)))
+    }
+
+    /// That the pair proves the address. Whoever proves it may end any user's association with it, whoever asked for the
+    /// proof.
+    async fn check_session(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        threepid: &Threepid,
+    ) -> Result<()> {
+        let proved = self.validation.identity_proof(sid, client_secret, None);
+        match proved.await {
+            Ok(proof) if proof.threepid == *threepid => Ok(()),
+            Ok(_) | Err(Error::NoValidSession) => {
+                Err(forbidden("There is no session that proves this address."))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn forbidden(why: &'static str) -> Error {
+    Error::Forbidden(why.into())
+}
