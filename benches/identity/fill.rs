@@ -62,14 +62,13 @@ pub(crate) fn database(folder: &Path, associations: u32) -> Result<(), Failure> 
             let (address, medium) = address(number);
             let user_id = format!("@person{number:09}:example.org");
             insert.execute(params![number + 1, medium, address, user_id, now])?;
-            hashes.push((hash(number, PEPPER), number + 1));
+            hashes.push((hash(number, PEPPER), user_id));
         }
         hashes.sort_unstable();
-        let mut insert = rows.prepare(
-            "INSERT INTO association_hash (pepper, hash, association) VALUES (1, ?1, ?2)",
-        )?;
-        for (hash, association) in hashes {
-            insert.execute(params![hash, association])?;
+        let mut insert = rows
+            .prepare("INSERT INTO association_hash (pepper, hash, user_id) VALUES (1, ?1, ?2)")?;
+        for (hash, user_id) in hashes {
+            insert.execute(params![hash, user_id])?;
         }
     }
     rows.commit()?;

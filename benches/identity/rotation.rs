@@ -15,6 +15,8 @@ use crate::{
 
 /// The longest that is waited for the end of a rotation.
 const LONGEST: Duration = Duration::from_mins(30);
+/// A lookup that took longer than this is told of at once.
+const SLOW: Duration = Duration::from_millis(40);
 /// How long whoever looks up rests between two lookups.
 const REST: Duration = Duration::from_millis(20);
 
@@ -51,7 +53,11 @@ pub(crate) async fn measure(plan: &Plan, folder: &Path) -> Result<Rotated, Failu
         let request = lookups::request(plan, Kind::Mixed, &asker.token, &asker.pepper, &mut chance);
         let sent = now();
         let answer = asker.ask(&request).await?;
-        latencies.push(sent.elapsed());
+        let latency = sent.elapsed();
+        if latency > SLOW {
+            eprintln!("{latency:.1?} after {:.1?}", began.elapsed());
+        }
+        latencies.push(latency);
         if answer["errcode"] == "M_INVALID_PEPPER" {
             rehashed.get_or_insert(began.elapsed());
             let pepper = answer["lookup_pepper"].as_str().ok_or("no pepper")?;

@@ -63,11 +63,8 @@ pub(super) fn hashes(
     let mut asked: Vec<_> = hashes.into_iter().filter_map(decoded).collect();
     // In the order of the index, so that each of its pages is read once.
     asked.sort_unstable_by_key(|(hash, _)| *hash);
-    let mut select = moment.prepare_cached(
-        "SELECT association.user_id FROM association_hash
-         JOIN association ON association.id = association_hash.association
-         WHERE association_hash.pepper = ?1 AND association_hash.hash = ?2",
-    )?;
+    let mut select = moment
+        .prepare_cached("SELECT user_id FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;
     let mut found = HashMap::new();
     for (hash, text) in asked {
         let user_id = select.query_row(params![pepper, hash], |row| row.get(0));

@@ -169,12 +169,16 @@ fn associate(
             |row| row.get(0),
         )?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO association_hash (pepper, hash, association) VALUES (?1, ?2, ?3)
-         ON CONFLICT (pepper, hash) DO UPDATE SET association = excluded.association",
+        "INSERT INTO association_hash (pepper, hash, user_id) VALUES (?1, ?2, ?3)
+         ON CONFLICT (pepper, hash) DO UPDATE SET user_id = excluded.user_id",
     )?;
     // Those of a rotation that is under way too: it may have passed this one already.
     for (pepper, value) in peppers(connection, "state IN ('current', 'next')")? {
-        insert.execute(params![pepper, lookup_hash::hash(threepid, &value), id])?;
+        insert.execute(params![
+            pepper,
+            lookup_hash::hash(threepid, &value),
+            user_id
+        ])?;
     }
     onbind::put(connection, id, *at)
 }

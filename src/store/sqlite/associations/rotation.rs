@@ -3,7 +3,10 @@
 //! The new hashes are written in their own order, so that a step fills a few pages of the index instead of touching one for
 //! each hash: they are made in batches that are sorted in memory. What is lost with the process is made again.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -23,8 +26,9 @@ const STEP: usize = 250;
 const FORGET: u32 = 500;
 /// How many hashes are kept sorted in memory.
 const BATCH: usize = 1 << 18;
-/// How many associations are read in one go.
-const READ: u32 = 10_000;
+/// How many associations are read in one go, and how long it is rested after that.
+const READ: u32 = 4000;
+const REST: Duration = Duration::from_millis(3);
 
 /// The next hashes of a rotation, in their order, and whose they are.
 #[derive(Debug)]
@@ -113,6 +117,7 @@ impl SqliteStore {
                 Some(id) => read_to = id,
                 None => break,
             }
+            tokio::time::sleep(REST).await;
         }
         hashes.sort_unstable();
         Ok(Batch {
@@ -205,8 +210,8 @@ fn write(
         return Ok(());
     }
     let mut insert = connection.prepare_cached(
-        "INSERT INTO association_hash (pepper, hash, association)
-         SELECT ?1, ?2, id FROM association WHERE id = ?3
+        "INSERT INTO association_hash (pepper, hash, user_id)
+         SELECT ?1, ?2, user_id FROM association WHERE id = ?3
          ON CONFLICT (pepper, hash) DO NOTHING",
     )?;
     for (hash, association) in hashes {

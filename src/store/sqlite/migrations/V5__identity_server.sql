@@ -18,7 +18,7 @@ CREATE TABLE accepted_policy (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE association (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT, -- never another address's: hashes name it
+    id      INTEGER PRIMARY KEY AUTOINCREMENT, -- never another address's: a rotation names it
     medium  TEXT NOT NULL,
     address TEXT NOT NULL,
     user_id TEXT NOT NULL,
@@ -37,10 +37,11 @@ CREATE TABLE pepper (
 ) STRICT;
 CREATE UNIQUE INDEX pepper_state ON pepper (state) WHERE state IN ('current', 'next');
 
+-- The user stands here too, so that a lookup reads one page for an address, not two.
 CREATE TABLE association_hash (
-    pepper      INTEGER NOT NULL,
-    hash        BLOB NOT NULL,
-    association INTEGER NOT NULL,
+    pepper  INTEGER NOT NULL,
+    hash    BLOB NOT NULL,
+    user_id TEXT NOT NULL,
     PRIMARY KEY (pepper, hash)
 ) STRICT, WITHOUT ROWID;
 
