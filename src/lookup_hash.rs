@@ -35,6 +35,11 @@ pub(crate) fn decode(text: &str) -> Option<LookupHash> {
     (length == hash.len()).then_some(hash)
 }
 
+/// A hash as a lookup asks for it: the one text that is read as this hash.
+pub(crate) fn encode(hash: &LookupHash) -> String {
+    URL_SAFE_NO_PAD.encode(hash)
+}
+
 /// A fresh pepper.
 pub(crate) fn generate_pepper() -> String {
     let mut pepper = String::with_capacity(PEPPER_LENGTH);

@@ -331,6 +331,7 @@ fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
     };
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
+    rusqlite::vtab::array::load_module(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Without it SQLite plans a statement anew whenever a bound value might suggest another plan: each time, here.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

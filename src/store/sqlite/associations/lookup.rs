@@ -1,8 +1,8 @@
 //! Who is found by which address.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use crate::{
     clock::Timestamp,
@@ -59,20 +59,27 @@ pub(super) fn hashes(
     }) else {
         return Ok(LookedUp::Found(HashMap::new()));
     };
-    let decoded = |text: String| Some((lookup_hash::decode(&text)?, text));
-    let mut asked: Vec<_> = hashes.into_iter().filter_map(decoded).collect();
+    let mut asked: Vec<_> = hashes
+        .iter()
+        .filter_map(|text| lookup_hash::decode(text))
+        .collect();
     // In the order of the index, so that each of its pages is read once.
-    asked.sort_unstable_by_key(|(hash, _)| *hash);
-    let mut select = moment
-        .prepare_cached("SELECT user_id FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;
-    let mut found = HashMap::new();
-    for (hash, text) in asked {
-        let user_id = select.query_row(params![pepper, hash], |row| row.get(0));
-        if let Some(user_id) = user_id.optional()? {
-            found.insert(text, user_id);
-        }
-    }
-    Ok(LookedUp::Found(found))
+    asked.sort_unstable();
+    let asked = asked
+        .iter()
+        .map(|hash| Value::Blob(hash.to_vec()))
+        .collect();
+    let asked: Rc<Vec<Value>> = Rc::new(asked);
+    // The array is the outer loop: each of its hashes is one step down the index.
+    let mut select = moment.prepare_cached(
+        "SELECT hash, user_id FROM rarray(?2) AS asked
+         CROSS JOIN association_hash ON pepper = ?1 AND hash = asked.value",
+    )?;
+    let rows = select.query_map(params![pepper, asked], |row| {
+        let hash: [u8; 32] = row.get(0)?;
+        Ok((lookup_hash::encode(&hash), row.get(1)?))
+    })?;
+    rows.collect::<rusqlite::Result<_>>().map(LookedUp::Found)
 }
 
 /// Answers addresses in clear.
