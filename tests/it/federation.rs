@@ -538,3 +538,25 @@ async fn a_homeserver_that_is_not_there_is_told_later() {
     };
     assert!(cause.contains("not a public address"), "{cause}");
 }
+
+#[tokio::test]
+async fn a_key_with_too_long_a_name_is_none() {
+    let (hs, federation, _) = started().await;
+    let longest = Key::new(&format!("ed25519:{}", "a".repeat(247)));
+    let longer = Key::new(&format!("ed25519:{}", "a".repeat(248)));
+    let mut keys = hs.keys();
+    for key in [&longest, &longer] {
+        keys["verify_keys"][&key.id] = json!({ "key": key.public_base64() });
+    }
+    for key in [&longest, &longer] {
+        key.sign(hs.name(), &mut keys);
+    }
+    hs.publish(keys);
+
+    let of_longer = federation.public_key(&hs.server_name(), &longer.id).await;
+    let asked = hs.count(KEYS);
+    let of_longest = federation.public_key(&hs.server_name(), &longest.id).await;
+
+    assert_eq!((of_longer, asked), (Ok(None), 0));
+    assert!(matches!(of_longest, Ok(Some(_))), "{of_longest:?}");
+}
