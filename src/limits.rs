@@ -172,6 +172,13 @@ impl Limiter {
         )
     }
 
+    /// Takes the count of a submission back, which turned out to be what need not be counted.
+    pub(crate) fn give_submission_back(&self, source: Source) {
+        if let Some(full_at) = lock(&self.submissions).get_mut(&source) {
+            *full_at = self.settings.per_source_submit.give_back(*full_at);
+        }
+    }
+
     /// Counts one registration that is begun.
     pub(crate) fn count_registration(&self, source: Source, now: Timestamp) -> Result<()> {
         let rate = self.settings.per_source_register;

@@ -61,6 +61,11 @@ impl Federation {
         Ok(keys.get(key_id).copied())
     }
 
+    /// Whether the homeserver need not be asked for this key.
+    pub(crate) fn knows_key(&self, server: &ServerName, key_id: &str) -> bool {
+        is_usable(key_id) && matches!(self.known_key(server, key_id), Some(Ok(Some(_))))
+    }
+
     /// The key as far as it is known; `None` if the homeserver has to be asked.
     fn known_key(&self, server: &ServerName, key_id: &str) -> Option<Result<Option<PublicKey>>> {
         let now = self.clock.now();
