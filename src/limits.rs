@@ -68,6 +68,9 @@ pub struct Settings {
     pub per_account: Rate,
     /// Addresses that an account of the identity server looks up.
     pub lookups_per_account: Rate,
+    /// Addresses that all accounts of one homeserver look up, and those that are looked up from one source address (IPv6: per
+    /// /64): whoever has a homeserver has as many accounts as they like.
+    pub lookups_per_homeserver: Rate,
     /// Invitations that an account of the identity server sends.
     pub invites_per_account: Rate,
     /// `requestToken`, all together.
@@ -90,6 +93,7 @@ impl Default for Settings {
             per_source_register: Rate::new(300, HOUR),
             per_account: Rate::new(300, HOUR),
             lookups_per_account: Rate::new(100_000, HOUR * 24),
+            lookups_per_homeserver: Rate::new(1_000_000, HOUR * 24),
             invites_per_account: Rate::new(50, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
@@ -108,6 +112,7 @@ impl Settings {
         per_source_register: Rate::OFF,
         per_account: Rate::OFF,
         lookups_per_account: Rate::OFF,
+        lookups_per_homeserver: Rate::OFF,
         invites_per_account: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
@@ -126,6 +131,8 @@ pub(crate) struct Limiter {
     registrations: Mutex<HashMap<Source, Timestamp>>,
     accounts: Mutex<HashMap<String, Timestamp>>,
     lookups: Mutex<HashMap<String, Timestamp>>,
+    lookups_of_homeservers: Mutex<HashMap<String, Timestamp>>,
+    lookups_of_sources: Mutex<HashMap<Source, Timestamp>>,
     invites: Mutex<HashMap<String, Timestamp>>,
     global: Mutex<Option<Timestamp>>,
 }
@@ -139,6 +146,8 @@ impl Limiter {
             registrations: Mutex::default(),
             accounts: Mutex::default(),
             lookups: Mutex::default(),
+            lookups_of_homeservers: Mutex::default(),
+            lookups_of_sources: Mutex::default(),
             invites: Mutex::default(),
             global: Mutex::default(),
         }
@@ -191,13 +200,28 @@ impl Limiter {
         count_one(rate, &self.accounts, account, String::new(), now)
     }
 
-    /// Counts the addresses that an account looks up.
-    pub(crate) fn count_lookup(&self, user_id: &str, addresses: u32, now: Timestamp) -> Result<()> {
-        let (rate, account) = (self.settings.lookups_per_account, user_id.to_owned());
+    /// Counts the addresses that an account of a homeserver looks up from somewhere. An account that is over its limit spends
+    /// nothing of what it shares with others.
+    pub(crate) fn count_lookup(
+        &self,
+        (user_id, homeserver): (&str, &str),
+        source: Source,
+        addresses: u32,
+        now: Timestamp,
+    ) -> Result<()> {
+        let account = (user_id.to_owned(), String::new());
+        let rate = self.settings.lookups_per_account;
+        count_many(rate, &self.lookups, account, addresses, now)?;
+        let rate = self.settings.lookups_per_homeserver;
+        if source != Source::Homeserver {
+            let source = (source, Source::Unknown);
+            count_many(rate, &self.lookups_of_sources, source, addresses, now)?;
+        }
+        let homeserver = (homeserver.to_owned(), String::new());
         count_many(
             rate,
-            &self.lookups,
-            (account, String::new()),
+            &self.lookups_of_homeservers,
+            homeserver,
             addresses,
             now,
         )
@@ -216,6 +240,8 @@ impl Limiter {
         forget(&self.registrations, now);
         forget(&self.accounts, now);
         forget(&self.lookups, now);
+        forget(&self.lookups_of_homeservers, now);
+        forget(&self.lookups_of_sources, now);
         forget(&self.invites, now);
     }
 }
