@@ -10,12 +10,18 @@ use std::{
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    in_flight::{Entered, InFlight},
     rate::Rate,
     source::Source,
 };
 
 /// How many sources, and how many accounts, are told apart; those beyond share one bucket, so that strangers can not fill the memory.
 const MOST_SOURCES: usize = 65_536;
+
+/// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
+const MOST_REGISTERING: usize = 4;
+/// After how long who has too many under way may try again.
+const SHORTLY: Duration = Duration::from_secs(1);
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -129,6 +135,7 @@ pub(crate) struct Limiter {
     requests: Mutex<HashMap<Source, Timestamp>>,
     submissions: Mutex<HashMap<Source, Timestamp>>,
     registrations: Mutex<HashMap<Source, Timestamp>>,
+    registering: InFlight<Source>,
     accounts: Mutex<HashMap<String, Timestamp>>,
     lookups: Mutex<HashMap<String, Timestamp>>,
     lookups_of_homeservers: Mutex<HashMap<String, Timestamp>>,
@@ -144,6 +151,7 @@ impl Limiter {
             requests: Mutex::default(),
             submissions: Mutex::default(),
             registrations: Mutex::default(),
+            registering: InFlight::new(MOST_REGISTERING),
             accounts: Mutex::default(),
             lookups: Mutex::default(),
             lookups_of_homeservers: Mutex::default(),
@@ -192,6 +200,16 @@ impl Limiter {
     pub(crate) fn count_registration(&self, source: Source, now: Timestamp) -> Result<()> {
         let rate = self.settings.per_source_register;
         count_source(rate, &self.registrations, source, now)
+    }
+
+    /// Begins a registration that waits for another server, until the guard is dropped. Without a limit of registrations
+    /// there is none here.
+    pub(crate) fn begin_registration(&self, source: Source) -> Result<Option<Entered<'_, Source>>> {
+        if source == Source::Homeserver || self.settings.per_source_register == Rate::OFF {
+            return Ok(None);
+        }
+        let entered = self.registering.enter(source);
+        entered.map(Some).ok_or_else(|| limited(SHORTLY))
     }
 
     /// Counts one change that an account asks for.

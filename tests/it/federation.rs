@@ -186,8 +186,12 @@ async fn homeservers_that_hang_keep_a_bounded_number_of_calls() {
     let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
     let (federation, _) = federation(Outbound::default().with_resolver(never));
     let (server, token) = (server("hs.example:8448"), token());
-    let mut hanging: Vec<_> = (0..64)
-        .map(|_| Box::pin(federation.userinfo(&server, &token)))
+    let others: Vec<_> = (0..56)
+        .map(|number| format!("hs{number}.example:8448").parse().unwrap())
+        .collect();
+    let mut hanging: Vec<_> = std::iter::repeat_n(&server, 8)
+        .chain(&others)
+        .map(|name| Box::pin(federation.userinfo(name, &token)))
         .collect();
     for call in &mut hanging {
         assert!(futures_util::poll!(call).is_pending());
@@ -195,14 +199,38 @@ async fn homeservers_that_hang_keep_a_bounded_number_of_calls() {
 
     let user = federation.userinfo(&server, &token).await;
     let key = federation.public_key(&server, "ed25519:1").await;
-    let told = federation.onbind(&server, b"{}".to_vec()).await;
+    let mut telling = Box::pin(federation.onbind(&server, b"{}".to_vec()));
+    let tells_meanwhile = futures_util::poll!(&mut telling).is_pending();
     hanging.clear();
     let mut after = Box::pin(federation.public_key(&server, "ed25519:1"));
 
     assert!(matches!(user, Err(Error::Unavailable(_))), "{user:?}");
     assert!(matches!(key, Err(Error::Unavailable(_))), "{key:?}");
-    assert!(matches!(told, Told::NotNow(_)), "{told:?}");
+    assert!(tells_meanwhile, "what strangers keep busy is not missed");
     assert!(futures_util::poll!(&mut after).is_pending());
+}
+
+#[tokio::test]
+async fn a_homeserver_that_hangs_does_not_keep_others_from_being_asked() {
+    let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
+    let (federation, _) = federation(Outbound::default().with_resolver(never));
+    let (slow, other, token) = (
+        server("slow.example:8448"),
+        server("b.example:8448"),
+        token(),
+    );
+    let mut hanging: Vec<_> = (0..8)
+        .map(|_| Box::pin(federation.userinfo(&slow, &token)))
+        .collect();
+    for call in &mut hanging {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+
+    let beyond = federation.userinfo(&slow, &token).await;
+    let mut of_another = Box::pin(federation.userinfo(&other, &token));
+
+    assert!(matches!(beyond, Err(Error::Unavailable(_))), "{beyond:?}");
+    assert!(futures_util::poll!(&mut of_another).is_pending());
 }
 
 #[tokio::test]
