@@ -2,6 +2,7 @@
 //! and size.
 
 mod destination;
+mod elsewhere;
 mod guard;
 mod pools;
 mod request;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use tokio::sync::OnceCell;
 use url::Host;
 
+use self::elsewhere::Elsewhere;
 use crate::{matrix_error::on_one_line, secret::AccessToken};
 
 pub(crate) use destination::Destination;
@@ -129,6 +131,7 @@ struct Shared {
     pools: pools::Pools,
     /// Made at the first call: most homeservers never make one, and the platform's certificates take memory.
     client: OnceCell<reqwest::Client>,
+    elsewhere: Elsewhere<reqwest::Client>,
 }
 
 impl Default for Outbound {
@@ -193,6 +196,7 @@ impl Outbound {
                 names,
                 pools: pools::Pools::default(),
                 client: OnceCell::new(),
+                elsewhere: Elsewhere::default(),
             }),
         }
     }
@@ -292,8 +296,7 @@ impl Shared {
         let to = &call.to;
         let mut last = None;
         for (host, port) in &to.instead {
-            // A client of its own, which keeps no connection: under the name in the URL, one to another host might be found.
-            let client = self.build_client(Some(host.clone())).await?;
+            let client = self.client_for(host).await?;
             let request = request::build(&client, call, *port)?;
             match client.execute(request).await {
                 Ok(response) => return Ok(response),
@@ -312,6 +315,16 @@ impl Shared {
             .execute(request)
             .await
             .map_err(|why| request::failure(to, why))
+    }
+
+    /// A client that dials `host` whatever URLs name.
+    async fn client_for(&self, host: &str) -> Result<reqwest::Client, CallError> {
+        if let Some(client) = self.elsewhere.get(host) {
+            return Ok(client);
+        }
+        let client = self.build_client(Some(host.to_owned())).await?;
+        self.elsewhere.put(host.to_owned(), client.clone());
+        Ok(client)
     }
 
     /// A client that dials the hosts of URLs, or else the addresses of `instead`.
