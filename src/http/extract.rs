@@ -470,8 +470,8 @@ mod tests {
 
         held.pop();
         let read = next.await;
-        let mut more = vec![Box::pin(read_large(stalled()))];
-        assert!(futures_util::poll!(&mut more[0]).is_pending());
+        let mut more = Box::pin(read_large(stalled()));
+        assert!(futures_util::poll!(&mut more).is_pending());
         let in_vain = read_large("{}".into()).await;
 
         assert!(waits, "for its turn");
