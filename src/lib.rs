@@ -34,6 +34,7 @@ pub mod http;
 pub mod id_server;
 pub mod identity;
 pub mod identity_client;
+mod in_flight;
 pub mod key_file;
 mod keys;
 pub mod limits;

@@ -10,12 +10,18 @@ use std::{
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    in_flight::{Entered, InFlight},
     rate::Rate,
     source::Source,
 };
 
 /// How many sources, and how many accounts, are told apart; those beyond share one bucket, so that strangers can not fill the memory.
 const MOST_SOURCES: usize = 65_536;
+
+/// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
+const MOST_REGISTERING: usize = 4;
+/// After how long who has too many under way may try again.
+const SHORTLY: Duration = Duration::from_secs(1);
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -68,6 +74,9 @@ pub struct Settings {
     pub per_account: Rate,
     /// Addresses that an account of the identity server looks up.
     pub lookups_per_account: Rate,
+    /// Addresses that all accounts of one homeserver look up, and those that are looked up from one source address (IPv6: per
+    /// /64): whoever has a homeserver has as many accounts as they like.
+    pub lookups_per_homeserver: Rate,
     /// Invitations that an account of the identity server sends.
     pub invites_per_account: Rate,
     /// `requestToken`, all together.
@@ -90,6 +99,7 @@ impl Default for Settings {
             per_source_register: Rate::new(300, HOUR),
             per_account: Rate::new(300, HOUR),
             lookups_per_account: Rate::new(100_000, HOUR * 24),
+            lookups_per_homeserver: Rate::new(1_000_000, HOUR * 24),
             invites_per_account: Rate::new(50, HOUR),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
@@ -108,6 +118,7 @@ impl Settings {
         per_source_register: Rate::OFF,
         per_account: Rate::OFF,
         lookups_per_account: Rate::OFF,
+        lookups_per_homeserver: Rate::OFF,
         invites_per_account: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
@@ -124,8 +135,11 @@ pub(crate) struct Limiter {
     requests: Mutex<HashMap<Source, Timestamp>>,
     submissions: Mutex<HashMap<Source, Timestamp>>,
     registrations: Mutex<HashMap<Source, Timestamp>>,
+    registering: InFlight<Source>,
     accounts: Mutex<HashMap<String, Timestamp>>,
     lookups: Mutex<HashMap<String, Timestamp>>,
+    lookups_of_homeservers: Mutex<HashMap<String, Timestamp>>,
+    lookups_of_sources: Mutex<HashMap<Source, Timestamp>>,
     invites: Mutex<HashMap<String, Timestamp>>,
     global: Mutex<Option<Timestamp>>,
 }
@@ -137,8 +151,11 @@ impl Limiter {
             requests: Mutex::default(),
             submissions: Mutex::default(),
             registrations: Mutex::default(),
+            registering: InFlight::new(MOST_REGISTERING),
             accounts: Mutex::default(),
             lookups: Mutex::default(),
+            lookups_of_homeservers: Mutex::default(),
+            lookups_of_sources: Mutex::default(),
             invites: Mutex::default(),
             global: Mutex::default(),
         }
@@ -172,10 +189,27 @@ impl Limiter {
         )
     }
 
+    /// Takes the count of a submission back, which turned out to be what need not be counted.
+    pub(crate) fn give_submission_back(&self, source: Source) {
+        if let Some(full_at) = lock(&self.submissions).get_mut(&source) {
+            *full_at = self.settings.per_source_submit.give_back(*full_at);
+        }
+    }
+
     /// Counts one registration that is begun.
     pub(crate) fn count_registration(&self, source: Source, now: Timestamp) -> Result<()> {
         let rate = self.settings.per_source_register;
         count_source(rate, &self.registrations, source, now)
+    }
+
+    /// Begins a registration that waits for another server, until the guard is dropped. Without a limit of registrations
+    /// there is none here.
+    pub(crate) fn begin_registration(&self, source: Source) -> Result<Option<Entered<'_, Source>>> {
+        if source == Source::Homeserver || self.settings.per_source_register == Rate::OFF {
+            return Ok(None);
+        }
+        let entered = self.registering.enter(source);
+        entered.map(Some).ok_or_else(|| limited(SHORTLY))
     }
 
     /// Counts one change that an account asks for.
@@ -184,13 +218,28 @@ impl Limiter {
         count_one(rate, &self.accounts, account, String::new(), now)
     }
 
-    /// Counts the addresses that an account looks up.
-    pub(crate) fn count_lookup(&self, user_id: &str, addresses: u32, now: Timestamp) -> Result<()> {
-        let (rate, account) = (self.settings.lookups_per_account, user_id.to_owned());
+    /// Counts the addresses that an account of a homeserver looks up from somewhere. An account that is over its limit spends
+    /// nothing of what it shares with others.
+    pub(crate) fn count_lookup(
+        &self,
+        (user_id, homeserver): (&str, &str),
+        source: Source,
+        addresses: u32,
+        now: Timestamp,
+    ) -> Result<()> {
+        let account = (user_id.to_owned(), String::new());
+        let rate = self.settings.lookups_per_account;
+        count_many(rate, &self.lookups, account, addresses, now)?;
+        let rate = self.settings.lookups_per_homeserver;
+        if source != Source::Homeserver {
+            let source = (source, Source::Unknown);
+            count_many(rate, &self.lookups_of_sources, source, addresses, now)?;
+        }
+        let homeserver = (homeserver.to_owned(), String::new());
         count_many(
             rate,
-            &self.lookups,
-            (account, String::new()),
+            &self.lookups_of_homeservers,
+            homeserver,
             addresses,
             now,
         )
@@ -209,6 +258,8 @@ impl Limiter {
         forget(&self.registrations, now);
         forget(&self.accounts, now);
         forget(&self.lookups, now);
+        forget(&self.lookups_of_homeservers, now);
+        forget(&self.lookups_of_sources, now);
         forget(&self.invites, now);
     }
 }

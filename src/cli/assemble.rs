@@ -163,6 +163,7 @@ fn limits(config: &Config) -> limits::Settings {
         per_source_register: limits.per_source_register,
         per_account: limits.per_account,
         lookups_per_account: limits.lookups_per_account,
+        lookups_per_homeserver: limits.lookups_per_homeserver,
         invites_per_account: limits.invites_per_account,
         global: limits.global,
         per_address: limits.per_address,

@@ -47,7 +47,8 @@ impl Federation {
     async fn by_services(&self, server: &ServerName, host: &str) -> Result<Destination> {
         let straight = default(server);
         for service in SERVICES {
-            let found = match self.outbound.services(format!("{service}.{host}")).await {
+            let name = format!("{service}.{host}");
+            let found = match self.outbound.services(self.chosen_by, name).await {
                 Ok(found) => found,
                 Err(why @ CallError::Busy(_)) => return Err(fault(why)),
                 // No answer is no record: whoever answers at the default port has to prove the name all the same.

@@ -25,6 +25,8 @@ const REFETCH: Duration = Duration::from_mins(1);
 const FAILURE_LIFETIME: Duration = Duration::from_secs(30);
 /// How many keys a homeserver may have, each of which costs a check.
 const MOST_KEYS: usize = 16;
+/// The longest name of a key, in bytes: longer ones are no keys.
+const LONGEST_ID: usize = 255;
 
 type Keys = BTreeMap<String, PublicKey>;
 
@@ -44,7 +46,7 @@ impl Federation {
     /// # Errors
     /// [`Error::FederationFailed`], [`Error::FederationTimeout`], [`Error::Unavailable`].
     pub async fn public_key(&self, server: &ServerName, key_id: &str) -> Result<Option<PublicKey>> {
-        if !key_id.starts_with(ALGORITHM) {
+        if !is_usable(key_id) {
             return Ok(None);
         }
         if let Some(known) = self.known_key(server, key_id) {
@@ -57,6 +59,11 @@ impl Federation {
         }
         let keys = self.fetch_keys(server).await?;
         Ok(keys.get(key_id).copied())
+    }
+
+    /// Whether the homeserver need not be asked for this key.
+    pub(crate) fn knows_key(&self, server: &ServerName, key_id: &str) -> bool {
+        is_usable(key_id) && matches!(self.known_key(server, key_id), Some(Ok(Some(_))))
     }
 
     /// The key as far as it is known; `None` if the homeserver has to be asked.
@@ -105,6 +112,11 @@ impl Federation {
     }
 }
 
+/// Whether it is the name of a key that we can check.
+fn is_usable(key_id: &str) -> bool {
+    key_id.starts_with(ALGORITHM) && key_id.len() <= LONGEST_ID
+}
+
 /// The keys in an answer that have signed it, and until when they are valid. Those in `old_verify_keys` are not valid now.
 fn read(server: &ServerName, reply: &Reply) -> Result<(Keys, Timestamp)> {
     let nonsense = |what: &str| {
@@ -126,7 +138,7 @@ fn read(server: &ServerName, reply: &Reply) -> Result<(Keys, Timestamp)> {
     let valid_until = valid_until.ok_or_else(|| nonsense("and no valid_until_ts"))?;
     let published = body.get("verify_keys").and_then(Value::as_object);
     let published = published.ok_or_else(|| nonsense("and no verify_keys"))?;
-    let usable = published.iter().filter(|(id, _)| id.starts_with(ALGORITHM));
+    let usable = published.iter().filter(|(id, _)| is_usable(id));
     if usable.clone().count() > MOST_KEYS {
         return Err(nonsense("and too many keys"));
     }

@@ -28,6 +28,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Federation {
     outbound: Outbound,
+    /// Who names the homeservers.
+    chosen_by: ChosenBy,
     clock: Arc<dyn Clock>,
     memory: Arc<Memory>,
 }
@@ -54,8 +56,17 @@ impl Federation {
     pub fn new(outbound: Outbound, clock: Arc<dyn Clock>) -> Self {
         Self {
             outbound,
+            chosen_by: ChosenBy::Stranger,
             clock,
             memory: Arc::default(),
+        }
+    }
+
+    /// The same for what nobody waits for: strangers who keep it busy do not keep this from its work.
+    fn in_background(&self) -> Self {
+        Self {
+            chosen_by: ChosenBy::Background,
+            ..self.clone()
         }
     }
 
@@ -69,7 +80,7 @@ impl Federation {
     ) -> Result<Reply> {
         let to = self.find(server).await?;
         let call = Call {
-            chosen_by: ChosenBy::Anybody,
+            chosen_by: self.chosen_by,
             method,
             to,
             path,

@@ -23,12 +23,13 @@ impl Federation {
     /// Tells a homeserver that one of its users has an address now: `POST /_matrix/federation/v1/3pid/onbind`, and `PUT` where
     /// it does not take `POST` (the Identity Service API and the Server-Server API name one each).
     pub async fn onbind(&self, server: &ServerName, body: Vec<u8>) -> Told {
-        let posted = self.tell(server, Method::POST, body.clone()).await;
+        let telling = self.in_background();
+        let posted = telling.tell(server, Method::POST, body.clone()).await;
         match posted {
             Ok(reply) if !is_known(&reply) => {}
             answered => return sort(server, answered),
         }
-        sort(server, self.tell(server, Method::PUT, body).await)
+        sort(server, telling.tell(server, Method::PUT, body).await)
     }
 
     async fn tell(

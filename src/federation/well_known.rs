@@ -55,7 +55,10 @@ impl Federation {
         let start = format!("https://{host}/.well-known/matrix/server");
         let mut url = Url::parse(&start).map_err(|_| lost())?;
         for _ in 0..=MOST_REDIRECTS {
-            let reply = self.outbound.call(get(&url).ok_or_else(lost)?).await?;
+            let reply = self
+                .outbound
+                .call(get(&url, self.chosen_by).ok_or_else(lost)?)
+                .await?;
             if !redirects(reply.status) {
                 return Ok(reply);
             }
@@ -65,14 +68,14 @@ impl Federation {
     }
 }
 
-fn get(url: &Url) -> Option<Call<'static>> {
+fn get(url: &Url, chosen_by: ChosenBy) -> Option<Call<'static>> {
     let port = url.port_or_known_default()?;
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
     Some(Call {
-        chosen_by: ChosenBy::Anybody,
+        chosen_by,
         method: Method::GET,
         to: Destination::new(url.host()?.to_owned(), port),
         path,

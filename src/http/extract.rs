@@ -16,6 +16,10 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{App, peer::Peer};
 use crate::{
@@ -29,6 +33,8 @@ use crate::{
 const MOST_KIB: usize = 64;
 /// The largest body of a request that may name thousands of addresses, in KiB.
 const MOST_KIB_OF_LARGE: usize = 1024;
+/// How many of those are read at one time.
+const MOST_LARGE: usize = 32;
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// The greatest integer that Matrix knows.
@@ -228,23 +234,29 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
     }
 }
 
+/// Leave to read a large body.
+static LARGE: Semaphore = Semaphore::const_new(MOST_LARGE);
+
 impl<S: Send + Sync> FromRequest<S> for LargeJson {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let body = read_at_most(MOST_KIB_OF_LARGE, request).await?;
+        let until = Instant::now() + BODY_TIME;
+        let turn = timeout_at(until, LARGE.acquire());
+        let _turn = turn.await.map_err(|_| Error::RequestTimeout)?;
+        let body = read_at_most(MOST_KIB_OF_LARGE, until, request).await?;
         Ok(Self(Object::parse(&body)?))
     }
 }
 
 /// The body of a request, if it is not too large and does not take too long.
 pub(crate) async fn read_body(request: Request) -> Result<Bytes> {
-    read_at_most(MOST_KIB, request).await
+    read_at_most(MOST_KIB, Instant::now() + BODY_TIME, request).await
 }
 
-async fn read_at_most(most_kib: usize, request: Request) -> Result<Bytes> {
+async fn read_at_most(most_kib: usize, until: Instant, request: Request) -> Result<Bytes> {
     let body = Limited::new(request.into_body(), most_kib * 1024).collect();
-    let body = tokio::time::timeout(BODY_TIME, body)
+    let body = timeout_at(until, body)
         .await
         .map_err(|_| Error::RequestTimeout)?;
     let body = body.map_err(|error| {
@@ -435,5 +447,35 @@ mod tests {
     fn debug_shows_no_values() {
         let shown = format!("{:?}", parse(r#"{"client_secret":"hunter2"}"#).unwrap());
         assert!(shown.contains("client_secret") && !shown.contains("hunter2"));
+    }
+
+    async fn read_large(body: axum::body::Body) -> Result<LargeJson> {
+        LargeJson::from_request(Request::new(body), &()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_large_bodies_are_read_and_the_others_wait_their_time() {
+        let stalled = || {
+            let never = futures_util::stream::pending::<std::io::Result<Bytes>>();
+            axum::body::Body::from_stream(never)
+        };
+        let mut held: Vec<_> = (0..MOST_LARGE)
+            .map(|_| Box::pin(read_large(stalled())))
+            .collect();
+        for reading in &mut held {
+            assert!(futures_util::poll!(reading).is_pending());
+        }
+        let mut next = Box::pin(read_large("{}".into()));
+        let waits = futures_util::poll!(&mut next).is_pending();
+
+        held.pop();
+        let read = next.await;
+        let mut more = Box::pin(read_large(stalled()));
+        assert!(futures_util::poll!(&mut more).is_pending());
+        let in_vain = read_large("{}".into()).await;
+
+        assert!(waits, "for its turn");
+        assert!(read.is_ok(), "{read:?}");
+        assert_eq!(in_vain.unwrap_err(), Error::RequestTimeout);
     }
 }

@@ -37,6 +37,7 @@ impl IdentityRules {
             let why = "The users of this homeserver can not register at this identity server.";
             return Err(Error::Forbidden(why.into()));
         }
+        let _registering = self.validation.limiter.begin_registration(source)?;
         let user_id = self.federation.userinfo(server, access_token).await?;
         self.issue_token(&user_id).await
     }

@@ -6,8 +6,10 @@ use super::IdentityRules;
 use crate::{
     error::{Error, Result},
     lookup_hash::generate_pepper,
+    source::Source,
     store::{LookedUp, Pepper},
     threepid::Medium,
+    user_id::server_of,
 };
 
 /// How addresses are written in a lookup.
@@ -63,6 +65,7 @@ impl IdentityRules {
     pub(crate) async fn look_up(
         &self,
         user_id: &str,
+        source: Source,
         lookup: Lookup,
     ) -> Result<HashMap<String, String>> {
         let mut known = self.known().iter();
@@ -81,9 +84,12 @@ impl IdentityRules {
         }
         let validation = &self.validation;
         let count = u32::try_from(lookup.addresses.len()).unwrap_or(u32::MAX);
+        let homeserver = server_of(user_id).map(|server| server.to_string());
+        let account = (user_id, homeserver.as_deref().unwrap_or_default());
+        let now = validation.clock.now();
         validation
             .limiter
-            .count_lookup(user_id, count, validation.clock.now())?;
+            .count_lookup(account, source, count, now)?;
         let (store, pepper) = (&validation.store, &lookup.pepper);
         let found = match algorithm {
             Algorithm::Sha256 => store.look_up(pepper, lookup.addresses).await?,

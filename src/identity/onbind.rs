@@ -20,8 +20,9 @@ use crate::{
 
 /// How many are leased at once.
 const BATCH: u32 = 16;
-/// How many groups are told at once before the next batch is leased.
-const MOST_AT_ONCE: usize = 64;
+/// How many groups are told at once before the next batch is leased: with a whole batch more there are still calls for all
+/// of them in the background.
+const MOST_AT_ONCE: usize = 16;
 /// How many of them may be one homeserver's, so that one that is slow holds up no other.
 const MOST_PER_SERVER: usize = 4;
 /// How long one lease lasts: longer than a slow homeserver takes for a whole batch.

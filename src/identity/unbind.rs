@@ -28,6 +28,17 @@ pub(crate) struct SignedRequest {
     pub(crate) content: Value,
 }
 
+/// What shows that an association may be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// A signature by a key that we knew: nobody had to be asked.
+    KnownKey,
+    /// A signature by a key that was asked for.
+    FetchedKey,
+    /// A session that proves the address.
+    Session,
+}
+
 /// A request to end an association.
 pub(crate) struct Unbinding {
     pub(crate) threepid: Threepid,
@@ -56,8 +67,12 @@ impl IdentityRules {
     pub(crate) async fn unbind(&self, unbinding: &Unbinding, source: Source) -> Result<()> {
         let now = self.validation.clock.now();
         // Before any key is asked for: strangers choose whom we ask.
-        self.validation.limiter.count_submission(source, now)?;
-        self.authorize(unbinding).await?;
+        let limiter = &self.validation.limiter;
+        limiter.count_submission(source, now)?;
+        if self.authorize(unbinding).await? == Shown::KnownKey {
+            // A homeserver may unbind all addresses of many users at a time.
+            limiter.give_submission_back(source);
+        }
         let store = &self.validation.store;
         store
             .dissociate(&unbinding.threepid, &unbinding.user_id)
@@ -65,20 +80,22 @@ impl IdentityRules {
         Ok(())
     }
 
-    async fn authorize(&self, unbinding: &Unbinding) -> Result<()> {
-        let Err(refused) = self.check_signatures(unbinding).await else {
-            return Ok(());
+    async fn authorize(&self, unbinding: &Unbinding) -> Result<Shown> {
+        let refused = match self.check_signatures(unbinding).await {
+            Ok(shown) => return Ok(shown),
+            Err(refused) => refused,
         };
         let Some((sid, client_secret)) = &unbinding.session else {
             return Err(refused);
         };
         let proving = self.check_session(sid, client_secret, &unbinding.threepid);
         if unbinding.request.signatures.is_empty() {
-            proving.await
+            proving.await?;
         } else {
             // To a homeserver some refusals of a session would say that unbinding is not supported.
-            proving.await.map_err(|_| refused)
+            proving.await.map_err(|_| refused)?;
         }
+        Ok(Shown::Session)
     }
 
     /// That the user's homeserver signed the request.
@@ -86,7 +103,7 @@ impl IdentityRules {
     /// The signature holds for these alone: this user, this address, this endpoint, this server. There is no nonce in it,
     /// so whoever saw the request (the homeserver, or we) can repeat it: that again ends the same user's association with the
     /// same address, should there be one by then, and does nothing else.
-    async fn check_signatures(&self, unbinding: &Unbinding) -> Result<()> {
+    async fn check_signatures(&self, unbinding: &Unbinding) -> Result<Shown> {
         let request = &unbinding.request;
         if request.signatures.is_empty() {
             return Err(forbidden(
@@ -104,9 +121,13 @@ impl IdentityRules {
         let of_server = for_us.filter(|signature| signature.origin == unbinding.server);
         let mut refused =
             forbidden("The request is not signed by the homeserver of the user that mxid names.");
+        let mut shown = Shown::KnownKey;
         for signature in of_server.take(MOST_SIGNATURES) {
+            if !self.federation.knows_key(&signature.origin, &signature.key) {
+                shown = Shown::FetchedKey;
+            }
             match self.has_signed(signature, request).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(shown),
                 Ok(false) => {}
                 Err(error) => refused = error,
             }

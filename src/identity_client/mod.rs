@@ -222,7 +222,7 @@ impl IdentityClient {
             mxid: user_id,
         };
         let body = self
-            .post(at, ChosenBy::Anybody, asked, &body)
+            .post(at, ChosenBy::Account, asked, &body)
             .await?
             .success(asked)?;
         let is_of_user = body.get("mxid").and_then(Value::as_str) == Some(user_id);
@@ -253,7 +253,7 @@ impl IdentityClient {
             Authority::Session(pair, token) => (token, None, Some(pair)),
         };
         let call = Call {
-            chosen_by: ChosenBy::Anybody,
+            chosen_by: ChosenBy::Account,
             method: Method::POST,
             to: server.into(),
             path: format!("{PREFIX}{}", asked.path),

@@ -2,7 +2,9 @@
 //! and size.
 
 mod destination;
+mod elsewhere;
 mod guard;
+mod pools;
 mod request;
 mod resolve;
 pub(crate) mod roots;
@@ -10,19 +12,16 @@ pub(crate) mod roots;
 use std::{fmt, mem, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::OnceCell;
 use url::Host;
 
+use self::elsewhere::Elsewhere;
 use crate::{matrix_error::on_one_line, secret::AccessToken};
 
 pub(crate) use destination::Destination;
 pub(crate) use request::innermost;
 pub use resolve::{Resolve, ResolveServices, Service};
 
-/// The most calls that are under way at one time, so that servers that never answer do not eat up the connections.
-const MOST_CALLS: usize = 576;
-/// The most of them to servers that anybody may name: what strangers keep busy is not missed elsewhere.
-const MOST_STRANGE_CALLS: usize = 64;
 /// The longest that a connection may take to be made, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next call.
@@ -58,13 +57,17 @@ impl Default for Settings {
     }
 }
 
-/// Who has chosen a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who has chosen a server. What one kind keeps busy is not missed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ChosenBy {
     /// The operator trusts it.
     Operator,
     /// Whoever has an account.
-    Anybody,
+    Account,
+    /// Anybody: nobody knows who asks.
+    Stranger,
+    /// Whoever had an account; we ask by ourselves, and nobody waits for it.
+    Background,
 }
 
 /// One call.
@@ -115,7 +118,7 @@ pub(crate) enum CallError {
     Failed(String),
 }
 
-/// Makes calls. Clones share their connections and the bound on their number.
+/// Makes calls. Clones share their connections and the bounds on their number.
 #[derive(Clone)]
 pub struct Outbound {
     shared: Arc<Shared>,
@@ -125,11 +128,10 @@ struct Shared {
     settings: Settings,
     roots: Vec<reqwest::Certificate>,
     names: resolve::Names,
-    permits: Semaphore,
-    /// For servers that anybody may name.
-    strange_permits: Semaphore,
+    pools: pools::Pools,
     /// Made at the first call: most homeservers never make one, and the platform's certificates take memory.
     client: OnceCell<reqwest::Client>,
+    elsewhere: Elsewhere<reqwest::Client>,
 }
 
 impl Default for Outbound {
@@ -192,9 +194,9 @@ impl Outbound {
                 settings,
                 roots,
                 names,
-                permits: Semaphore::new(MOST_CALLS - MOST_STRANGE_CALLS),
-                strange_permits: Semaphore::new(MOST_STRANGE_CALLS),
+                pools: pools::Pools::default(),
                 client: OnceCell::new(),
+                elsewhere: Elsewhere::default(),
             }),
         }
     }
@@ -204,11 +206,15 @@ impl Outbound {
         self.shared.settings.timeout
     }
 
-    /// The SRV records of a name, which a stranger has chosen. The hosts that they name are to be called through
+    /// The SRV records of a name, which somebody has chosen whom we do not trust. The hosts that they name are to be called through
     /// [`Destination::dialled_at`].
-    pub(crate) async fn services(&self, name: String) -> Result<Vec<Service>, CallError> {
+    pub(crate) async fn services(
+        &self,
+        chosen_by: ChosenBy,
+        name: String,
+    ) -> Result<Vec<Service>, CallError> {
         let shared = &*self.shared;
-        let _permit = shared.permit(ChosenBy::Anybody)?;
+        let _permit = shared.pools.enter(chosen_by, name.clone())?;
         let failed = |why: &dyn fmt::Display| {
             let cause = format!("{name} can not be resolved: {why}");
             CallError::Failed(on_one_line(&cause, LONGEST_CAUSE))
@@ -223,7 +229,9 @@ impl Outbound {
     /// Makes one call.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
         let shared = &*self.shared;
-        let _permit = shared.permit(call.chosen_by)?;
+        let _permit = shared
+            .pools
+            .enter(call.chosen_by, call.to.host.to_string())?;
         // The client would dial an address without asking for it by name, that is, without the guard.
         if let Some(address) = literal(&call.to) {
             guard::check(address, &shared.settings.allow)
@@ -253,17 +261,6 @@ impl fmt::Debug for Outbound {
 }
 
 impl Shared {
-    fn permit(&self, chosen_by: ChosenBy) -> Result<SemaphorePermit<'_>, CallError> {
-        let permits = match chosen_by {
-            ChosenBy::Operator => &self.permits,
-            ChosenBy::Anybody => &self.strange_permits,
-        };
-        permits.try_acquire().map_err(|_| {
-            let cause = "too many calls to other servers are under way already";
-            CallError::Busy(cause.to_owned())
-        })
-    }
-
     async fn exchange(&self, call: &Call<'_>) -> Result<Reply, CallError> {
         let server = &call.to;
         let mut response = self.send(call).await?;
@@ -299,8 +296,7 @@ impl Shared {
         let to = &call.to;
         let mut last = None;
         for (host, port) in &to.instead {
-            // A client of its own, which keeps no connection: under the name in the URL, one to another host might be found.
-            let client = self.build_client(Some(host.clone())).await?;
+            let client = self.client_for(host).await?;
             let request = request::build(&client, call, *port)?;
             match client.execute(request).await {
                 Ok(response) => return Ok(response),
@@ -319,6 +315,16 @@ impl Shared {
             .execute(request)
             .await
             .map_err(|why| request::failure(to, why))
+    }
+
+    /// A client that dials `host` whatever URLs name.
+    async fn client_for(&self, host: &str) -> Result<reqwest::Client, CallError> {
+        if let Some(client) = self.elsewhere.get(host) {
+            return Ok(client);
+        }
+        let client = self.build_client(Some(host.to_owned())).await?;
+        self.elsewhere.put(host.to_owned(), client.clone());
+        Ok(client)
     }
 
     /// A client that dials the hosts of URLs, or else the addresses of `instead`.

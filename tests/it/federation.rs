@@ -186,8 +186,12 @@ async fn homeservers_that_hang_keep_a_bounded_number_of_calls() {
     let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
     let (federation, _) = federation(Outbound::default().with_resolver(never));
     let (server, token) = (server("hs.example:8448"), token());
-    let mut hanging: Vec<_> = (0..64)
-        .map(|_| Box::pin(federation.userinfo(&server, &token)))
+    let others: Vec<_> = (0..56)
+        .map(|number| format!("hs{number}.example:8448").parse().unwrap())
+        .collect();
+    let mut hanging: Vec<_> = std::iter::repeat_n(&server, 8)
+        .chain(&others)
+        .map(|name| Box::pin(federation.userinfo(name, &token)))
         .collect();
     for call in &mut hanging {
         assert!(futures_util::poll!(call).is_pending());
@@ -195,14 +199,38 @@ async fn homeservers_that_hang_keep_a_bounded_number_of_calls() {
 
     let user = federation.userinfo(&server, &token).await;
     let key = federation.public_key(&server, "ed25519:1").await;
-    let told = federation.onbind(&server, b"{}".to_vec()).await;
+    let mut telling = Box::pin(federation.onbind(&server, b"{}".to_vec()));
+    let tells_meanwhile = futures_util::poll!(&mut telling).is_pending();
     hanging.clear();
     let mut after = Box::pin(federation.public_key(&server, "ed25519:1"));
 
     assert!(matches!(user, Err(Error::Unavailable(_))), "{user:?}");
     assert!(matches!(key, Err(Error::Unavailable(_))), "{key:?}");
-    assert!(matches!(told, Told::NotNow(_)), "{told:?}");
+    assert!(tells_meanwhile, "what strangers keep busy is not missed");
     assert!(futures_util::poll!(&mut after).is_pending());
+}
+
+#[tokio::test]
+async fn a_homeserver_that_hangs_does_not_keep_others_from_being_asked() {
+    let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
+    let (federation, _) = federation(Outbound::default().with_resolver(never));
+    let (slow, other, token) = (
+        server("slow.example:8448"),
+        server("b.example:8448"),
+        token(),
+    );
+    let mut hanging: Vec<_> = (0..8)
+        .map(|_| Box::pin(federation.userinfo(&slow, &token)))
+        .collect();
+    for call in &mut hanging {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+
+    let beyond = federation.userinfo(&slow, &token).await;
+    let mut of_another = Box::pin(federation.userinfo(&other, &token));
+
+    assert!(matches!(beyond, Err(Error::Unavailable(_))), "{beyond:?}");
+    assert!(futures_util::poll!(&mut of_another).is_pending());
 }
 
 #[tokio::test]
@@ -537,4 +565,26 @@ async fn a_homeserver_that_is_not_there_is_told_later() {
         panic!("it was told")
     };
     assert!(cause.contains("not a public address"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_key_with_too_long_a_name_is_none() {
+    let (hs, federation, _) = started().await;
+    let longest = Key::new(&format!("ed25519:{}", "a".repeat(247)));
+    let longer = Key::new(&format!("ed25519:{}", "a".repeat(248)));
+    let mut keys = hs.keys();
+    for key in [&longest, &longer] {
+        keys["verify_keys"][&key.id] = json!({ "key": key.public_base64() });
+    }
+    for key in [&longest, &longer] {
+        key.sign(hs.name(), &mut keys);
+    }
+    hs.publish(keys);
+
+    let of_longer = federation.public_key(&hs.server_name(), &longer.id).await;
+    let asked = hs.count(KEYS);
+    let of_longest = federation.public_key(&hs.server_name(), &longest.id).await;
+
+    assert_eq!((of_longer, asked), (Ok(None), 0));
+    assert!(matches!(of_longest, Ok(Some(_))), "{of_longest:?}");
 }

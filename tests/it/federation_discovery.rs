@@ -232,6 +232,29 @@ async fn a_homeserver_is_found_by_its_srv_record() {
 }
 
 #[tokio::test]
+async fn a_host_of_an_srv_record_is_checked_at_each_new_connection() {
+    let world = World::start().await;
+    world.serve_at("target.example");
+
+    let first = world.ask().await;
+    let second = world.ask().await;
+    let connections = world.homeserver.upstream().connections();
+    let closing = Answer::json(200, json!({ "sub": ALICE })).header("Connection", "close");
+    let place = format!("{USERINFO}?access_token=t0ken-of-alice");
+    world.homeserver.answer(&place, closing);
+    let third = world.ask().await;
+    world.zone.host("target.example", &["10.0.0.5"]);
+    let cause = world.cause().await;
+
+    assert!(first.is_ok() && second.is_ok() && third.is_ok());
+    assert_eq!(connections, 1, "the second used the first one's again");
+    assert!(
+        cause.contains("target.example resolves to 10.0.0.5, which is not"),
+        "{cause}"
+    );
+}
+
+#[tokio::test]
 async fn the_deprecated_srv_record_is_looked_for_after_that_of_today() {
     let world = World::start().await;
     let (old, new) = ("_matrix._tcp.hs.example", "_matrix-fed._tcp.hs.example");
@@ -429,8 +452,9 @@ async fn a_redirect_leads_nowhere_that_a_stranger_may_not() {
     assert!(caught.is_err(), "a forbidden address was dialled");
     // A loop is four looks; each of the others is one.
     assert_eq!(world.looks(), 12 + 4);
+    // All the calls by the SRV record went over one, and no redirect was followed there.
     let connections = world.homeserver.upstream().connections() - before;
-    assert_eq!(connections, world.homeserver.count(USERINFO));
+    assert_eq!(connections, 1);
 }
 
 #[tokio::test]

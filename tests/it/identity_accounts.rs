@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::Request;
 use serde_json::json;
-use threepid::secret::AccessToken;
+use threepid::{limits, secret::AccessToken};
 
 use crate::support::app::*;
 
@@ -316,6 +316,26 @@ async fn logging_out_needs_no_body_and_minds_none() {
         );
         assert_eq!(whose(&app, &token).await, nobody_s());
     }
+}
+
+#[tokio::test]
+async fn logging_out_with_an_unknown_token_writes_nothing() {
+    let limit = Duration::from_millis(200);
+    let app = TestApp::with(|builder| {
+        with_identity(builder.limits(limits::Settings::OFF), |_| {}).request_timeout(limit)
+    });
+    let known = app.identity_token("@alice:example.org").await;
+    let unknown = AccessToken::parse("nonsense").unwrap();
+    let other = rusqlite::Connection::open(app.dir().join("threepid.db")).unwrap();
+
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let of_stranger = app.post_as(&unknown, "account/logout", &json!({})).await;
+    let of_alice = app.post_as(&known, "account/logout", &json!({})).await;
+    other.execute_batch("ROLLBACK").unwrap();
+
+    assert_eq!(of_stranger.status, 401, "{}", of_stranger.text);
+    assert_eq!(of_stranger.errcode(), "M_UNKNOWN_TOKEN");
+    assert_eq!(of_alice.status, 503, "waits for its turn to write");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::Request;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -412,6 +413,45 @@ async fn an_account_looks_up_so_many_addresses_and_others_are_not_held_up() {
     assert_eq!(others.status, 200);
     asking.app.wait(DAY);
     assert_eq!(asking.look_up(&of(3)).await.status, 200);
+}
+
+#[tokio::test]
+async fn accounts_of_one_homeserver_look_up_only_so_much_together() {
+    let limits = limits::Settings {
+        lookups_per_account: Rate::new(10, DAY),
+        lookups_per_homeserver: Rate::new(15, DAY),
+        ..limits::Settings::OFF
+    };
+    let app = TestApp::with(|builder| with_identity(builder.limits(limits), |_| {}));
+    let asking = Asking::of(app).await;
+    let pepper = asking.pepper().await;
+    let eight = hashed(&pepper, &vec!["A".repeat(43); 8]);
+    let ask = async |user_id: &str, address: &str| {
+        let token = asking.app.identity_token(user_id).await;
+        let request = Request::post(format!("{IDENTITY}/lookup"))
+            .header("authorization", format!("Bearer {}", token.reveal()))
+            .body(eight.to_string().into());
+        asking
+            .app
+            .send_from(address, request.expect("a request"))
+            .await
+    };
+
+    let first = ask("@one:example.com", "192.0.2.1:4711").await;
+    let second = ask("@two:example.com", "192.0.2.2:4711").await;
+    let elsewhere = ask("@one:example.net", "192.0.2.3:4711").await;
+    let same_source = ask("@one:example.org", "192.0.2.3:4711").await;
+
+    assert_eq!(first.status, 200, "{}", first.text);
+    assert_eq!(elsewhere.status, 200, "{}", elsewhere.text);
+    for refused in [second, same_source] {
+        assert_eq!(
+            (refused.status.as_u16(), refused.errcode().as_str()),
+            (429, "M_LIMIT_EXCEEDED")
+        );
+    }
+    asking.app.wait(DAY);
+    assert_eq!(ask("@two:example.com", "192.0.2.2:4711").await.status, 200);
 }
 
 #[tokio::test]

@@ -1,9 +1,15 @@
 //! Registering at the identity server with the word of one's homeserver.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use axum::http::Request;
 use serde_json::{Value, json};
-use threepid::{identity, limits, outbound::Outbound, rate::Rate, secret::AccessToken};
+use threepid::{
+    identity, limits,
+    outbound::{Outbound, Resolve},
+    rate::Rate,
+    secret::AccessToken,
+};
 
 use crate::support::{
     app::*,
@@ -320,6 +326,48 @@ async fn registrations_are_limited_before_a_homeserver_is_asked() {
     assert_eq!(told(&third), error(429, "M_LIMIT_EXCEEDED"));
     assert!(!third.header("retry-after").is_empty());
     assert_eq!(homeserver.count(USERINFO), 2);
+}
+
+#[tokio::test]
+async fn one_source_waits_for_few_homeservers_at_a_time() {
+    let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
+    let outbound = Outbound::default().with_resolver(never);
+    let app = TestApp::with(|builder| {
+        with_identity(
+            builder
+                .limits(limits::Settings::default())
+                .outbound(outbound),
+            |_| {},
+        )
+    });
+    let post = |from: &'static str, name: &str| {
+        let body = openid(name).to_string().into();
+        let request = Request::post(REGISTER_HERE).body(body).expect("a request");
+        Box::pin(app.send_from(from, request))
+    };
+    let names = [
+        "a.example:8448",
+        "b.example:8448",
+        "c.example:8448",
+        "d.example:8448",
+    ];
+    let mut hanging: Vec<_> = names
+        .iter()
+        .map(|name| post("192.0.2.1:4711", name))
+        .collect();
+    for registering in &mut hanging {
+        assert!(futures_util::poll!(registering).is_pending());
+    }
+
+    let fifth = post("192.0.2.1:4711", "e.example:8448").await;
+    let mut others = post("192.0.2.2:4711", "e.example:8448");
+    let waits = futures_util::poll!(&mut others).is_pending();
+    hanging.pop();
+    let mut after_one_ended = post("192.0.2.1:4711", "e.example:8448");
+
+    assert_eq!(told(&fifth), error(429, "M_LIMIT_EXCEEDED"));
+    assert!(waits, "another source is not held up");
+    assert!(futures_util::poll!(&mut after_one_ended).is_pending());
 }
 
 #[tokio::test]

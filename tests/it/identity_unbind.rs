@@ -611,3 +611,32 @@ async fn one_source_unbinds_only_so_often() {
     assert_eq!(answer.errcode(), "M_LIMIT_EXCEEDED");
     assert_eq!(homeserver.count(KEYS), 0);
 }
+
+#[tokio::test]
+async fn a_homeserver_whose_keys_are_known_unbinds_as_often_as_it_likes() {
+    let homeserver = FederationServer::start().await;
+    let app = TestApp::with(|builder| {
+        let limits = limits::Settings {
+            per_source_submit: Rate::new(2, Duration::from_mins(1)),
+            ..limits::Settings::OFF
+        };
+        with_identity(
+            builder.limits(limits).outbound(homeserver.outbound()),
+            |_| {},
+        )
+    });
+    let threepid = json!({ "medium": "email", "address": ADDRESS });
+    let body = json!({ "mxid": homeserver.user("alice"), "threepid": threepid });
+    let destination = DestinationIs(IDENTITY_NAME);
+    let good = homeserver.authorization(("POST", UNBIND), &body, destination);
+    let wrong = homeserver.authorization(("POST", "/elsewhere"), &body, destination);
+
+    for _ in 0..5 {
+        assert_done(&unbind(&app, UNBIND, &[&good], &body).await);
+    }
+    assert_forbidden(&unbind(&app, UNBIND, &[&wrong], &body).await);
+    let beyond = unbind(&app, UNBIND, &[&wrong], &body).await;
+
+    assert_eq!(beyond.status, 429, "{}", beyond.text);
+    assert_eq!(homeserver.count(KEYS), 1);
+}

@@ -47,10 +47,10 @@ fn group(path: &str) -> &'static str {
     );
     match (module, inner) {
         (
-            "clock" | "error" | "id_server" | "keys" | "loopback" | "lookup_hash" | "matrix_error"
-            | "next_link" | "phone" | "password" | "proof" | "rate" | "secret" | "server_name"
-            | "session" | "signing" | "source" | "threepid" | "turns" | "user_id" | "x_matrix"
-            | "Error",
+            "clock" | "error" | "id_server" | "in_flight" | "keys" | "loopback" | "lookup_hash"
+            | "matrix_error" | "next_link" | "phone" | "password" | "proof" | "rate" | "secret"
+            | "server_name" | "session" | "signing" | "source" | "threepid" | "turns" | "user_id"
+            | "x_matrix" | "Error",
             _,
         ) => "words",
         ("courier", "capture") => "capture",

@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::account::{Account, rules};
 use crate::{
     error::Result,
-    http::{App, extract::LargeJson},
+    http::{
+        App,
+        extract::{ClientSource, LargeJson},
+    },
     identity::lookup::Lookup,
 };
 
@@ -38,6 +41,7 @@ pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<Has
 pub(crate) async fn look_up(
     app: State<App>,
     account: Account,
+    ClientSource(source): ClientSource,
     LargeJson(mut body): LargeJson,
 ) -> Result<Json<Mappings>> {
     let lookup = Lookup {
@@ -45,6 +49,7 @@ pub(crate) async fn look_up(
         pepper: body.string("pepper")?.to_owned(),
         addresses: body.take_strings("addresses")?,
     };
-    let mappings = rules(&app)?.look_up(&account.user_id, lookup).await?;
+    let looking = rules(&app)?.look_up(&account.user_id, source, lookup);
+    let mappings = looking.await?;
     Ok(Json(Mappings { mappings }))
 }

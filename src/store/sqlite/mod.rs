@@ -104,8 +104,8 @@ pub struct MigrationReport {
 pub struct SqliteStore {
     writer: Arc<Writer>,
     readers: Arc<Readers>,
-    /// Where the sweeper left off among the buckets.
-    swept_to: Mutex<Vec<u8>>,
+    /// Where the sweeper left off.
+    swept_to: Mutex<sweep::SweptTo>,
     /// The next hashes of a rotation of the pepper.
     rehashing: Mutex<Option<Arc<associations::Batch>>>,
     /// When it was last checked whether we can write, and what was found.

@@ -10,17 +10,21 @@ use std::{
 };
 
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
 use super::{connect, writer::store_error};
 use crate::store::{StoreError, StoreResult};
 
 /// How many connections are kept while nobody asks.
 const KEPT: usize = 4;
+/// How many questions are asked aside at one time: each has a connection, and a thread of those that may wait.
+const MOST_ASIDE: usize = 6;
 
 /// The connections that nobody uses just now; `None` once the store is closed.
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Option<Vec<Connection>>>,
+    aside: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Readers {
@@ -34,7 +38,8 @@ impl Readers {
     pub(super) fn open(path: PathBuf) -> rusqlite::Result<Self> {
         let first = connect(&path, true)?;
         let idle = Mutex::new(Some(vec![first]));
-        Ok(Self { path, idle })
+        let aside = Arc::new(Semaphore::new(MOST_ASIDE));
+        Ok(Self { path, idle, aside })
     }
 
     /// Asks the database what an index answers.
@@ -53,14 +58,20 @@ impl Readers {
         }
     }
 
-    /// Asks the database what may take a while, on a thread that may wait.
+    /// Asks the database what may take a while, on a thread that may wait; when many are asked, the others wait for
+    /// their turn.
     pub(super) async fn ask_aside<T, Q>(self: &Arc<Self>, question: Q) -> StoreResult<T>
     where
         T: Send + 'static,
         Q: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        let turn = Arc::clone(&self.aside).acquire_owned().await;
         let readers = Arc::clone(self);
-        let answer = tokio::task::spawn_blocking(move || readers.ask(question));
+        let answer = tokio::task::spawn_blocking(move || {
+            // Held to the end of the question, even if nobody waits for the answer any more.
+            let _turn = turn;
+            readers.ask(question)
+        });
         answer
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
@@ -91,5 +102,40 @@ impl Readers {
         if let Some(idle) = idle.as_mut().filter(|idle| idle.len() < KEPT) {
             idle.push(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_questions_are_asked_aside_and_the_others_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        Connection::open(&path)
+            .and_then(|made| made.pragma_update(None, "user_version", 1))
+            .unwrap();
+        let readers = Arc::new(Readers::open(path).unwrap());
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let questions = (0..MOST_ASIDE * 4).map(|_| {
+            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            readers.ask_aside(move |connection| {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Long enough that all that may be asked meet.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                now.fetch_sub(1, Ordering::SeqCst);
+                connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))
+            })
+        });
+
+        let answers = join_all(questions).await;
+
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(1))));
+        assert!((1..=MOST_ASIDE).contains(&most.load(Ordering::SeqCst)));
     }
 }

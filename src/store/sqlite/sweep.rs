@@ -16,6 +16,16 @@ const STEP: u32 = 100;
 const BEYOND_RETRIES: i64 = 20 * 60 * 1000;
 /// How long an operator sees invitations that were used, withdrawn or have expired.
 const KEEP_INVITES: Duration = Duration::from_hours(30 * 24);
+/// How long it is known what somebody has accepted who is not logged in anywhere: whoever comes back sooner is not asked again.
+const KEEP_ACCEPTED: Duration = Duration::from_hours(180 * 24);
+
+/// Where the sweeper left off among what it has to look through, because no index says what is over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SweptTo {
+    bucket: Vec<u8>,
+    /// Among those who have accepted something.
+    user_id: String,
+}
 
 impl SqliteStore {
     /// One step; how many rows went.
@@ -33,13 +43,13 @@ impl SqliteStore {
     }
 }
 
-/// How many rows went, and where to go on among the buckets.
+/// How many rows went, and where to go on.
 fn step(
     connection: &Connection,
     before: Timestamp,
     now: Timestamp,
-    from: &[u8],
-) -> rusqlite::Result<(usize, Vec<u8>)> {
+    from: &SweptTo,
+) -> rusqlite::Result<(usize, SweptTo)> {
     connection
         .prepare_cached(
             "UPDATE outbox SET due_at = ?1
@@ -66,18 +76,54 @@ fn step(
                AND (finished_at < ?1 OR useless_at < ?1)",
         )?
         .execute(params![before.0, STEP])?;
+    let (buckets, bucket) = full_buckets(connection, now, &from.bucket)?;
+    let (accepted, user_id) = accepted_policies(connection, now, &from.user_id)?;
+    let gone = sessions + stages + messages + buckets + accepted + identity(connection, now)?;
+    Ok((gone, SweptTo { bucket, user_id }))
+}
+
+/// How many buckets went, and where to go on among them.
+fn full_buckets(
+    connection: &Connection,
+    now: Timestamp,
+    from: &[u8],
+) -> rusqlite::Result<(usize, Vec<u8>)> {
     let keys: Vec<Vec<u8>> = connection
         .prepare_cached("SELECT key FROM bucket WHERE key > ?1 ORDER BY key LIMIT ?2")?
         .query_map(params![from, STEP], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let gone = sessions + stages + messages + identity(connection, now)?;
     let Some(last) = keys.last() else {
-        return Ok((gone, Vec::new()));
+        return Ok((0, Vec::new()));
     };
     let buckets = connection
         .prepare_cached("DELETE FROM bucket WHERE key > ?1 AND key <= ?2 AND full_at <= ?3")?
         .execute(params![from, last, now.0])?;
-    Ok((gone + buckets, last.clone()))
+    Ok((buckets, last.clone()))
+}
+
+/// How many acceptances went of users who have no token, and with which user to go on.
+fn accepted_policies(
+    connection: &Connection,
+    now: Timestamp,
+    from: &str,
+) -> rusqlite::Result<(usize, String)> {
+    let users: Vec<String> = connection
+        .prepare_cached(
+            "SELECT DISTINCT user_id FROM accepted_policy WHERE user_id > ?1 ORDER BY user_id LIMIT ?2",
+        )?
+        .query_map(params![from, STEP], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let Some(last) = users.last() else {
+        return Ok((0, String::new()));
+    };
+    let before = now.before(KEEP_ACCEPTED);
+    let gone = connection
+        .prepare_cached(
+            "DELETE FROM accepted_policy WHERE user_id > ?1 AND user_id <= ?2 AND accepted_at < ?3 AND NOT EXISTS
+               (SELECT 1 FROM identity_token WHERE identity_token.user_id = accepted_policy.user_id)",
+        )?
+        .execute(params![from, last, before.0])?;
+    Ok((gone, last.clone()))
 }
 
 /// What is over at the identity server; how many rows went.
@@ -98,4 +144,63 @@ fn identity(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> 
             .execute(params![before.0, STEP])?;
     }
     Ok(tokens + invites)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        AcceptedPolicy, IdentityAccounts, NewIdentityToken, Sessions, sqlite::Role,
+    };
+
+    const NOW: Timestamp = Timestamp(1_795_341_600_000);
+
+    #[tokio::test]
+    async fn what_somebody_accepted_is_known_half_a_year_after_they_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("test.db"), Role::Server).unwrap();
+        let add = |hash: u8, user_id: &str, now: Timestamp, expires_at: Timestamp| {
+            store.add_identity_token(NewIdentityToken {
+                hash: [hash; 32],
+                user_id: user_id.to_owned(),
+                now,
+                expires_at,
+                most: 9,
+            })
+        };
+        for number in 0..250 {
+            let policies = ["terms", "privacy"].map(|policy| AcceptedPolicy {
+                policy: policy.to_owned(),
+                version: "1".to_owned(),
+            });
+            let user_id = format!("@u{number}:example.org");
+            let accepting = store.accept_policies(&user_id, policies.to_vec(), NOW);
+            accepting.await.unwrap();
+        }
+        let late = NOW + KEEP_ACCEPTED + Duration::from_millis(1);
+        let living = add(1, "@u7:example.org", NOW, late + KEEP_ACCEPTED);
+        living.await.unwrap();
+        let sweep = async |now: Timestamp| {
+            let mut gone = Vec::new();
+            // A step that finds nothing is not the last one: the next begins anew.
+            for _ in 0..8 {
+                gone.push(store.sweep(now, now).await.unwrap());
+            }
+            gone
+        };
+
+        let in_time = sweep(NOW + KEEP_ACCEPTED).await;
+        let gone = sweep(late).await;
+        add(2, "@u8:example.org", late, late + KEEP_ACCEPTED)
+            .await
+            .unwrap();
+
+        assert_eq!(in_time, [0; 8]);
+        assert_eq!(gone.iter().sum::<usize>(), 498, "{gone:?}");
+        assert!(gone.iter().all(|step| *step <= 200), "{gone:?}");
+        for (hash, accepted) in [(1, 2), (2, 0)] {
+            let account = store.identity_account([hash; 32], late).await.unwrap();
+            assert_eq!(account.unwrap().accepted.len(), accepted);
+        }
+    }
 }
