@@ -12,7 +12,7 @@ use crate::{
     loopback::is_loopback_url,
     secret::AccessToken,
     store::Association,
-    user_id::is_user_id,
+    user_id::server_of,
 };
 
 impl Threepid {
@@ -49,7 +49,7 @@ impl Threepid {
     /// user id; the store's.
     pub async fn identity_token(&self, user_id: &str) -> Result<AccessToken> {
         let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
-        if !is_user_id(user_id) {
+        if server_of(user_id).is_none() {
             return Err(no_user_id());
         }
         rules.issue_token(user_id).await
@@ -68,7 +68,7 @@ impl Threepid {
         threepid: &crate::threepid::Threepid,
     ) -> Result<()> {
         let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
-        if !is_user_id(user_id) {
+        if server_of(user_id).is_none() {
             return Err(no_user_id());
         }
         let validation = &self.app.validation;

@@ -328,6 +328,13 @@ async fn what_can_not_be_signed_is_refused() {
         ("private_key", json!([7]), 400, "M_BAD_JSON"),
         ("mxid", json!("alice"), 400, "M_INVALID_PARAM"),
         ("mxid", json!("@a b:example.org"), 400, "M_INVALID_PARAM"),
+        (
+            "mxid",
+            json!("@a\u{2800}b:example.org"),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        ("mxid", json!("@a:evil:b.org"), 400, "M_INVALID_PARAM"),
         ("mxid", json!(false), 400, "M_BAD_JSON"),
     ] {
         let mut body = json!({ "mxid": "@a:example.org", "token": token, "private_key": key });

@@ -117,6 +117,10 @@ async fn a_homeserver_speaks_for_its_own_users_alone() {
         format!("alice:{name}"),
         format!("@alice {name}"),
         format!("@:{name}\n"),
+        format!("@é:{name}"),
+        format!("@your\u{2800}bank\u{2800}calls:{name}"),
+        format!("@ali\u{200b}ce:{name}"),
+        format!("@ali\u{61c}ce:{name}"),
         String::new(),
     ] {
         homeserver.knows(OPENID, &sub);
