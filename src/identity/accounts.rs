@@ -15,7 +15,7 @@ use crate::{
     store::{IdentityAccount, NewIdentityToken},
 };
 
-/// How much of a token's life must have passed before its use writes that it lives on.
+/// How much of a token's life must have passed, at most, before its use writes that it lives on: of a short life, half.
 const RENEW_AFTER: Duration = Duration::from_hours(24);
 
 impl IdentityRules {
@@ -96,8 +96,9 @@ impl IdentityRules {
     }
 
     async fn renew(&self, hash: [u8; 32], expires_at: Timestamp, now: Timestamp) {
-        let renewed = now + self.settings.token_lifetime;
-        if expires_at + RENEW_AFTER > renewed {
+        let lifetime = self.settings.token_lifetime;
+        let renewed = now + lifetime;
+        if expires_at + RENEW_AFTER.min(lifetime / 2) > renewed {
             return;
         }
         let store = &self.validation.store;
