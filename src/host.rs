@@ -78,7 +78,8 @@ impl Threepid {
             at: validation.clock.now(),
         };
         let store = &validation.store;
-        store.associate(association, &generate_pepper()).await?;
+        let first_pepper = generate_pepper();
+        store.associate(association, None, &first_pepper).await?;
         rules.onbind_wake.notify_one();
         Ok(())
     }
@@ -95,8 +96,10 @@ impl Threepid {
         if self.app.identity.is_none() {
             return Err(Error::Unrecognized);
         }
-        let store = &self.app.validation.store;
-        Ok(store.dissociate(threepid, user_id).await?)
+        let validation = &self.app.validation;
+        let now = validation.clock.now();
+        let dissociating = validation.store.dissociate(threepid, user_id, now);
+        Ok(dissociating.await?)
     }
 
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).

@@ -60,7 +60,7 @@ impl IdentityRules {
         self.authorize(unbinding).await?;
         let store = &self.validation.store;
         store
-            .dissociate(&unbinding.threepid, &unbinding.user_id)
+            .dissociate(&unbinding.threepid, &unbinding.user_id, now)
             .await?;
         Ok(())
     }

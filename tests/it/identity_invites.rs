@@ -143,7 +143,7 @@ async fn associate(app: &TestApp, address: &str, user_id: &str) {
         user_id: user_id.to_owned(),
         at: app.clock.now(),
     };
-    let associated = app.store.associate(association, "pepper").await;
+    let associated = app.store.associate(association, None, "pepper").await;
     associated.expect("the store answers");
 }
 
