@@ -12,7 +12,7 @@ use crate::{
     loopback::is_loopback_url,
     secret::AccessToken,
     store::Association,
-    user_id::is_user_id,
+    user_id::server_of,
 };
 
 impl Threepid {
@@ -49,7 +49,7 @@ impl Threepid {
     /// user id; the store's.
     pub async fn identity_token(&self, user_id: &str) -> Result<AccessToken> {
         let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
-        if !is_user_id(user_id) {
+        if server_of(user_id).is_none() {
             return Err(no_user_id());
         }
         rules.issue_token(user_id).await
@@ -68,7 +68,7 @@ impl Threepid {
         threepid: &crate::threepid::Threepid,
     ) -> Result<()> {
         let rules = self.app.identity.as_ref().ok_or(Error::Unrecognized)?;
-        if !is_user_id(user_id) {
+        if server_of(user_id).is_none() {
             return Err(no_user_id());
         }
         let validation = &self.app.validation;
@@ -78,7 +78,8 @@ impl Threepid {
             at: validation.clock.now(),
         };
         let store = &validation.store;
-        store.associate(association, &generate_pepper()).await?;
+        let first_pepper = generate_pepper();
+        store.associate(association, None, &first_pepper).await?;
         rules.onbind_wake.notify_one();
         Ok(())
     }
@@ -95,8 +96,10 @@ impl Threepid {
         if self.app.identity.is_none() {
             return Err(Error::Unrecognized);
         }
-        let store = &self.app.validation.store;
-        Ok(store.dissociate(threepid, user_id).await?)
+        let validation = &self.app.validation;
+        let now = validation.clock.now();
+        let dissociating = validation.store.dissociate(threepid, user_id, now);
+        Ok(dissociating.await?)
     }
 
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).

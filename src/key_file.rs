@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::Path,
 };
 
@@ -187,7 +187,8 @@ fn create(path: &Path) -> Result<Keyring, String> {
 
 /// Writes the file, and makes its folder for its owner alone. Written beside its place and moved there whole: a crash leaves
 /// no half a key, and what such a crash left behind is removed first. Whatever else appears there, a symbolic link say,
-/// gets no key: the file is new, and so is its mode.
+/// gets no key: the file is new, and so is its mode. It has the owner and the group of the file in whose place it comes, so
+/// that the server can read what an administrator wrote.
 fn write_new(path: &Path, text: &str) -> Result<(), String> {
     let beside = path.with_extension("new");
     let folder = path
@@ -208,6 +209,11 @@ fn write_new(path: &Path, text: &str) -> Result<(), String> {
             .create_new(true)
             .mode(0o600)
             .open(&beside)?;
+        let kept = keep_owner(&file, path);
+        if kept.is_err() {
+            fs::remove_file(&beside)?;
+        }
+        kept?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -218,9 +224,27 @@ fn write_new(path: &Path, text: &str) -> Result<(), String> {
     })
 }
 
+/// Gives a file the owner and the group of the one at `path`, if there is one.
+fn keep_owner(file: &fs::File, path: &Path) -> io::Result<()> {
+    let owner = match fs::metadata(path) {
+        Ok(former) => (former.uid(), former.gid()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) == owner {
+        return Ok(());
+    }
+    let (uid, gid) = owner;
+    fchown(file, Some(uid), Some(gid)).map_err(|error| {
+        let why = format!("it can not be given to its owner, user {uid} and group {gid}: {error}");
+        io::Error::new(error.kind(), why)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
     use crate::store::sqlite::Role;
@@ -300,6 +324,32 @@ mod tests {
         assert!(load_or_create(&path, &store).await.is_err());
         fs::write(&path, format!("{}{old}", *new)).unwrap();
         assert!(load_or_create(&path, &store).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rotated_signing_key_stays_its_owner_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.key");
+        let store = SqliteStore::open(&dir.path().join("threepid.db"), Role::Server).unwrap();
+        load_or_create_signing(&path, &store).await.unwrap();
+        // Only root may: for anybody else it stays what it was.
+        let _ = chown(&path, Some(4711), Some(4712));
+        let owner = |path: &Path| {
+            let file = fs::metadata(path).unwrap();
+            (file.uid(), file.gid(), file.permissions().mode() & 0o777)
+        };
+        let before = owner(&path);
+
+        rotate_signing(&path).unwrap();
+
+        assert_eq!(owner(&path), before);
+        assert_eq!(
+            fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|entry| { entry.as_ref().unwrap().file_name() == "signing.new" })
+                .count(),
+            0
+        );
     }
 
     #[tokio::test]

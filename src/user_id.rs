@@ -22,9 +22,13 @@ pub(crate) fn is_user_id(text: &str) -> bool {
 
 /// The homeserver of a user id: all after the first colon, so that nobody is taken for a user of a server whose name
 /// merely ends like theirs. `None` if it is no user id.
+///
+/// The name before the colon must be of the historical grammar, printable ASCII (Matrix appendices, "Historical User IDs"):
+/// what other homeservers call their users is mailed to strangers, and all of it must be seen for what it is.
 pub(crate) fn server_of(user_id: &str) -> Option<ServerName> {
-    let (_, server) = user_id.split_once(':').filter(|_| is_user_id(user_id))?;
-    server.parse().ok()
+    let (name, server) = user_id.split_once(':').filter(|_| is_user_id(user_id))?;
+    let is_historical = name.bytes().all(|byte| byte.is_ascii_graphic());
+    server.parse().ok().filter(|_| is_historical)
 }
 
 #[cfg(test)]
@@ -62,10 +66,21 @@ mod tests {
             ("@a:b.org", "b.org"),
             ("@a:b.org:8448", "b.org:8448"),
             ("@a:[::1]:1", "[::1]:1"),
+            ("@!\"A/~:b.org", "b.org"),
         ] {
             assert_eq!(server_of(user_id).unwrap().as_str(), server);
         }
-        for user_id in ["a:b.org", "@:b.org", "@a:evil:b.org", "@a:b.org/x", "@a:"] {
+        for user_id in [
+            "a:b.org",
+            "@:b.org",
+            "@a:evil:b.org",
+            "@a:b.org/x",
+            "@a:",
+            "@é:b.org",
+            "@your\u{2800}bank:b.org",
+            "@a\u{200b}:b.org",
+            "@a\u{61c}:b.org",
+        ] {
             assert_eq!(server_of(user_id), None, "{user_id}");
         }
     }

@@ -13,9 +13,10 @@ use crate::{
     server_name::ServerName,
     source::Source,
     store::{IdentityAccount, NewIdentityToken},
+    user_id::server_of,
 };
 
-/// How much of a token's life must have passed before its use writes that it lives on.
+/// How much of a token's life must have passed, at most, before its use writes that it lives on: of a short life, half.
 const RENEW_AFTER: Duration = Duration::from_hours(24);
 
 impl IdentityRules {
@@ -32,8 +33,7 @@ impl IdentityRules {
     ) -> Result<AccessToken> {
         let now = self.validation.clock.now();
         self.validation.limiter.count_registration(source, now)?;
-        let admitted = &self.settings.homeservers;
-        if !admitted.is_empty() && !admitted.contains(server) {
+        if !self.admits(server) {
             let why = "The users of this homeserver can not register at this identity server.";
             return Err(Error::Forbidden(why.into()));
         }
@@ -84,7 +84,7 @@ impl IdentityRules {
     /// The account of a token, whatever its user has accepted.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`].
+    /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more.
     pub(crate) async fn account_before_terms(
         &self,
         token: &AccessToken,
@@ -92,13 +92,28 @@ impl IdentityRules {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
         let found = self.validation.store.identity_account(hash, now).await?;
         let account = found.ok_or(Error::Unauthorized)?;
+        // The operator may have changed their mind since it was given out.
+        let is_admitted = match server_of(&account.user_id) {
+            Some(server) => self.admits(&server),
+            None => false,
+        };
+        if !is_admitted {
+            return Err(Error::Unauthorized);
+        }
         self.renew(hash, account.expires_at, now).await;
         Ok(account)
     }
 
+    /// Whether the operator admits the users of a homeserver.
+    fn admits(&self, server: &ServerName) -> bool {
+        let admitted = &self.settings.homeservers;
+        admitted.is_empty() || admitted.contains(server)
+    }
+
     async fn renew(&self, hash: [u8; 32], expires_at: Timestamp, now: Timestamp) {
-        let renewed = now + self.settings.token_lifetime;
-        if expires_at + RENEW_AFTER > renewed {
+        let lifetime = self.settings.token_lifetime;
+        let renewed = now + lifetime;
+        if expires_at + RENEW_AFTER.min(lifetime / 2) > renewed {
             return;
         }
         let store = &self.validation.store;

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     lookup_hash::generate_pepper,
     secret::{ClientSecret, Sid},
-    store::Association,
+    store::{Association, Proving},
     threepid::Threepid,
     user_id::server_of,
 };
@@ -54,25 +54,36 @@ impl IdentityRules {
     ///
     /// # Errors
     /// [`Error::InvalidParam`] and [`Error::UnauthorizedUser`] for the `mxid`; [`Error::Limited`];
-    /// [`Error::NoValidSession`], [`Error::SessionNotValidated`], [`Error::SessionExpired`].
+    /// [`Error::NoValidSession`], also if another user has been associated with the address since it was proved;
+    /// [`Error::SessionNotValidated`], [`Error::SessionExpired`].
     pub(crate) async fn bind(&self, request: BindRequest) -> Result<Value> {
         request.check_mxid()?;
         let now = self.validation.clock.now();
         self.validation
             .limiter
             .count_change(&request.account, now)?;
-        let asker = Some(request.account.as_str());
-        let proving = self
-            .validation
-            .identity_proof(&request.sid, &request.client_secret, asker);
+        let proving = self.validation.identity_session(
+            &request.sid,
+            &request.client_secret,
+            &request.account,
+        );
+        let (sid, proof) = proving.await?;
+        let by = Proving {
+            sid,
+            validated_at: proof.validated_at,
+        };
         let association = Association {
-            threepid: proving.await?.threepid,
+            threepid: proof.threepid,
             user_id: request.mxid,
             at: now,
         };
         let signed = self.signed(described(&association, now))?;
         let store = &self.validation.store;
-        store.associate(association, &generate_pepper()).await?;
+        let first_pepper = generate_pepper();
+        let associating = store.associate(association, Some(by), &first_pepper);
+        if !associating.await? {
+            return Err(Error::NoValidSession);
+        }
         self.onbind_wake.notify_one();
         Ok(signed)
     }

@@ -101,7 +101,6 @@ impl IdentityRules {
         let policy = &validation.settings.policy;
         policy.check(Purpose::Identity, &request.threepid, None)?;
         let medium = request.threepid.medium();
-        self.check_sending(medium, now)?;
         let seed = generate_seed();
         let invited = Invited {
             token: URL_SAFE_NO_PAD.encode(random::<32>()),
@@ -110,7 +109,12 @@ impl IdentityRules {
             display_name: redacted(&request.threepid),
         };
         let new = self.new_invite(request, &invited, &encoded(&seed), now)?;
-        match validation.store.add_invite(new).await? {
+        let slot = self.check_sending(medium, now)?;
+        let stored = validation.store.add_invite(new).await;
+        if !matches!(stored, Ok(InviteStored::Yes)) {
+            self.give_back(slot.as_ref());
+        }
+        match stored? {
             InviteStored::Yes => {
                 validation.wakes.of(medium).notify_one();
                 Ok(invited)

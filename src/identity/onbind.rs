@@ -205,7 +205,7 @@ impl IdentityRules {
         if current.await?.as_ref() != Some(association) {
             return Ok(());
         }
-        let (body, invites) = self.onbind_body(due)?;
+        let (body, invites) = self.onbind_body(due).await?;
         let told = match server_of(&association.user_id) {
             Some(server) => self.federation.onbind(&server, body).await,
             None => Told::Refused("its user id names no homeserver".to_owned()),
@@ -240,10 +240,17 @@ impl IdentityRules {
 
     /// What a homeserver is told, and the invitations that are in it. The specification asks for a signature of the request
     /// and has no key for it: it stands where all signatures of JSON stand.
-    fn onbind_body(&self, due: &DueOnbind) -> Result<(Vec<u8>, Vec<[u8; 16]>)> {
+    ///
+    /// Left out is what was withdrawn or has run out since it was leased, and what can not be read.
+    async fn onbind_body(&self, due: &DueOnbind) -> Result<(Vec<u8>, Vec<[u8; 16]>)> {
         let association = &due.association;
         let (mut invites, mut ids) = (Vec::new(), Vec::new());
         for invite in &due.invites {
+            let now = self.validation.clock.now();
+            let open = self.validation.store.invite(invite.id, now);
+            if open.await?.is_none() {
+                continue;
+            }
             match self.invite_told(invite, &association.user_id) {
                 Ok(told) => {
                     invites.push(told);

@@ -75,7 +75,7 @@ impl IdentityRules {
         }
         let store = &self.validation.store;
         store
-            .dissociate(&unbinding.threepid, &unbinding.user_id)
+            .dissociate(&unbinding.threepid, &unbinding.user_id, now)
             .await?;
         Ok(())
     }

@@ -28,19 +28,32 @@ pub(crate) struct LetThrough {
 }
 
 impl LetThrough {
-    /// Whether this request is let through; of requests at once one is.
-    fn lets(&self, medium: Medium, failing_since: Timestamp, now: Timestamp) -> bool {
-        let last = match medium {
-            Medium::Email => &self.email,
-            Medium::Msisdn => &self.msisdn,
-        };
+    /// Whether this request is let through; of requests at once one is. Then: when one was before.
+    fn lets(&self, medium: Medium, failing_since: Timestamp, now: Timestamp) -> Option<i64> {
+        let last = self.last(medium);
         let let_through = |last: i64| {
             let begin = (failing_since + FAILING_FOR).max(Timestamp(last));
             (now >= begin + LET_ONE_THROUGH).then_some(now.0)
         };
         let order = Ordering::Relaxed;
-        last.fetch_update(order, order, let_through).is_ok()
+        last.fetch_update(order, order, let_through).ok()
     }
+
+    fn last(&self, medium: Medium) -> &AtomicI64 {
+        match medium {
+            Medium::Email => &self.email,
+            Medium::Msisdn => &self.msisdn,
+        }
+    }
+}
+
+/// That a request was let through although no message could be sent.
+#[derive(Debug)]
+pub(super) struct Slot {
+    medium: Medium,
+    /// When that was the case before.
+    before: i64,
+    now: Timestamp,
 }
 
 impl IdentityRules {
@@ -54,13 +67,9 @@ impl IdentityRules {
         user_id: String,
         request: TokenRequest,
     ) -> Result<Opened> {
-        let (medium, source) = (request.threepid.medium(), request.source);
+        let medium = request.threepid.medium();
         let (limiter, now) = (&self.validation.limiter, self.validation.clock.now());
         limiter.count_change(&user_id, now)?;
-        // Counted before one is let through, and once more with the request itself.
-        limiter.count_request(source, now)?;
-        self.check_sending(medium, now)?;
-        limiter.give_request_back(source);
         let request = TokenRequest {
             user_id: Some(user_id),
             // Whoever asks an identity server asks nobody else.
@@ -68,7 +77,15 @@ impl IdentityRules {
             id_access_token: None,
             ..request
         };
-        let opened = self.validation.request_token(request).await;
+        let mut slot = None;
+        let may_send = || {
+            slot = self.check_sending(medium, now)?;
+            Ok(())
+        };
+        let opened = self.validation.request_token_if(request, may_send).await;
+        if opened.is_err() {
+            self.give_back(slot.as_ref());
+        }
         let opened = opened.map_err(|error| told(error, medium))?;
         // Codes are shown to this API, and clients know where.
         Ok(Opened {
@@ -77,18 +94,32 @@ impl IdentityRules {
         })
     }
 
-    /// That messages of a medium can be sent, as far as is known.
-    pub(super) fn check_sending(&self, medium: Medium, now: Timestamp) -> Result<()> {
+    /// That messages of a medium can be sent, as far as is known; a slot if one is let through although they can not. It is
+    /// for the message that is queued next, or is given back.
+    pub(super) fn check_sending(&self, medium: Medium, now: Timestamp) -> Result<Option<Slot>> {
         let mut deliveries = self.deliveries.iter();
         let deliveries = deliveries.find(|deliveries| deliveries.medium == medium);
         let deliveries = deliveries.ok_or(Error::CanNotSend(medium))?;
         match deliveries.health().failing_since {
-            Some(since)
-                if now >= since + FAILING_FOR && !self.let_through.lets(medium, since, now) =>
-            {
-                Err(Error::CanNotSend(medium))
+            Some(since) if now >= since + FAILING_FOR => {
+                let before = self.let_through.lets(medium, since, now);
+                let before = before.ok_or(Error::CanNotSend(medium))?;
+                Ok(Some(Slot {
+                    medium,
+                    before,
+                    now,
+                }))
             }
-            _ => Ok(()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Lets another one through in the place of one that queued no message.
+    pub(super) fn give_back(&self, slot: Option<&Slot>) {
+        if let Some(slot) = slot {
+            let (last, order) = (self.let_through.last(slot.medium), Ordering::Relaxed);
+            // If another one has been let through since, there is nothing to give back.
+            let _ = last.compare_exchange(slot.now.0, slot.before, order, order);
         }
     }
 }
@@ -110,13 +141,17 @@ mod tests {
     fn one_request_a_minute_is_let_through() {
         let let_through = LetThrough::default();
         let since = Timestamp(1_000_000);
-        let ask =
-            |medium, minutes| let_through.lets(medium, since, since + Duration::from_mins(minutes));
+        let ask = |medium, minutes| {
+            let_through
+                .lets(medium, since, since + Duration::from_mins(minutes))
+                .is_some()
+        };
         assert!(!ask(Medium::Email, 5));
         assert!(ask(Medium::Email, 6));
         assert!(!ask(Medium::Email, 6));
         assert!(ask(Medium::Msisdn, 6), "the other medium is another relay");
         assert!(ask(Medium::Email, 7));
-        assert!(!let_through.lets(Medium::Email, since + FAILING_FOR, since + FAILING_FOR * 2));
+        let again = let_through.lets(Medium::Email, since + FAILING_FOR, since + FAILING_FOR * 2);
+        assert_eq!(again, None);
     }
 }

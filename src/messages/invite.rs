@@ -58,7 +58,7 @@ pub(super) struct Invited<'a> {
 impl<'a> Invited<'a> {
     pub(super) fn new(invitation: &'a Invitation) -> Self {
         Self {
-            sender: visible(&invitation.sender),
+            sender: shown_user_id(&invitation.sender),
             sender_name: invitation.sender_name.as_deref().and_then(made_up),
             room_name: invitation.room_name.as_deref().and_then(made_up),
             is_space: invitation.is_space,
@@ -88,10 +88,18 @@ fn visible(value: &str) -> String {
     value
 }
 
-/// A name that somebody made up: on one line, cut, with nothing that ends the quotation marks around it, and such that no
-/// mail program makes a link of it. `None` if nothing is left.
-fn made_up(name: &str) -> Option<String> {
-    let name = visible(&shortened(name)).replace(QUOTES, "'");
+/// A user id: without what can not be seen, and such that no mail program makes a link of the name before the colon. The
+/// homeserver's name stays whole: it says who answers for the rest.
+pub(super) fn shown_user_id(user_id: &str) -> String {
+    let user_id = visible(user_id);
+    match user_id.split_once(':') {
+        Some((name, server)) => format!("{}:{server}", apart(name)),
+        None => apart(&user_id),
+    }
+}
+
+/// With a blank after all that would make a link of what follows.
+fn apart(name: &str) -> String {
     let mut apart = String::new();
     for letter in name.chars() {
         if apart.ends_with(JOINTS) {
@@ -99,6 +107,14 @@ fn made_up(name: &str) -> Option<String> {
         }
         apart.push(letter);
     }
+    apart
+}
+
+/// A name that somebody made up: on one line, cut, with nothing that ends the quotation marks around it, and such that no
+/// mail program makes a link of it. `None` if nothing is left.
+fn made_up(name: &str) -> Option<String> {
+    let name = visible(&shortened(name)).replace(QUOTES, "'");
+    let apart = apart(&name);
     let words: Vec<_> = apart.split_whitespace().collect();
     let name = words.join(" ");
     match name.char_indices().nth(LONGEST_NAME) {
@@ -140,6 +156,27 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(made_up(name).as_deref(), shown, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn user_ids_stay_user_ids_and_lead_nowhere() {
+        for (user_id, shown) in [
+            ("@bob:example.net", "@bob:example.net"),
+            ("@Bob=2f_-+/1:[::1]:8448", "@Bob=2f_-+/1:[::1]:8448"),
+            (
+                "@evil.example/login:hs.evil",
+                "@evil. example/login:hs.evil",
+            ),
+            ("@evil。example:hs.evil", "@evil。 example:hs.evil"),
+            (
+                "@your\u{2800}bank\u{3164}\u{115f}\u{1160}\u{ffa0}:b.org",
+                "@yourbank:b.org",
+            ),
+            ("@a\u{200b}\u{61c}\u{2062}\u{e0041}b:b.org", "@ab:b.org"),
+            ("www.evil.example", "www. evil. example"),
+        ] {
+            assert_eq!(shown_user_id(user_id), shown, "{user_id:?}");
         }
     }
 

@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use askama::Template;
 
 use self::templates::{Html, Text};
-use super::{Writing, invite::Invited, one_line, readable};
+use super::{
+    Writing,
+    invite::{Invited, shown_user_id},
+    one_line, readable,
+};
 use crate::{
     courier::Message,
     session::{MessageKind, Purpose},
@@ -21,7 +25,7 @@ struct Mail<'a> {
     address: Cow<'a, str>,
     link: Option<Cow<'a, str>>,
     token: Option<Cow<'a, str>>,
-    account: Option<Cow<'a, str>>,
+    account: Option<String>,
     network: Option<Cow<'a, str>>,
     asked_at: String,
     link_minutes: u64,
@@ -132,7 +136,7 @@ impl<'a> Mail<'a> {
             address: one_line(writing.address),
             link: writing.link.map(one_line),
             token: writing.code.map(one_line),
-            account: writing.account.map(one_line),
+            account: writing.account.map(shown_user_id),
             network: writing.network.map(one_line),
             asked_at: readable(writing.asked_at),
             link_minutes: writing.link_minutes,
@@ -327,6 +331,32 @@ mod tests {
                     "{body}"
                 );
                 assert!(body.contains("2026-11-22 10:00 UTC."), "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_of_an_account_becomes_a_link_or_hides_a_letter() {
+        for kind in MAILS {
+            let user_id = "@evil.example/l\u{200b}o\u{61c}g\u{2800}in:hs.example";
+            let hostile = Invitation {
+                sender: user_id.to_owned(),
+                ..invitation()
+            };
+            let hostile = Writing {
+                account: Some(user_id),
+                invitation: (kind == MessageKind::Invite).then_some(&hostile),
+                ..writing(kind)
+            };
+
+            let message = write(&hostile).unwrap();
+
+            for shown in [&message.subject, &message.text, &message.html] {
+                let hidden = shown.contains(['\u{200b}', '\u{61c}', '\u{2800}']);
+                assert!(!hidden && !shown.contains("evil.example"), "{shown}");
+            }
+            if kind == MessageKind::Invite || kind == MessageKind::Token(Purpose::Identity) {
+                assert!(message.html.contains("@evil. example/login:hs.example"));
             }
         }
     }

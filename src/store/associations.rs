@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{Invite, StoreResult};
 use crate::{
     clock::Timestamp,
+    secret::SessionId,
     threepid::{Medium, Threepid},
 };
 
@@ -19,6 +20,15 @@ pub struct Association {
     pub user_id: String,
     /// When they were associated.
     pub at: Timestamp,
+}
+
+/// The session that proves an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proving {
+    /// Its name.
+    pub sid: SessionId,
+    /// When it proved the address.
+    pub validated_at: Timestamp,
 }
 
 /// What hashes are made with: a lookup tells it to whoever asks (MSC2134).
@@ -67,10 +77,25 @@ pub trait Associations: fmt::Debug + Send + Sync {
     /// Associates an address with a user, and with no other from then on; and puts down that the user's homeserver is to be
     /// told (of an address, the newest association alone). One durable transaction. It is found by a lookup at once, also
     /// while the pepper is being rotated. If there is no pepper yet, it is `first_pepper` from now on.
-    async fn associate(&self, association: Association, first_pepper: &str) -> StoreResult<()>;
+    ///
+    /// `false`, and nothing is changed, if the session that proves it, `by`, is over or if another user's association is
+    /// younger than the proof. `None` is for those who know by themselves whose the address is.
+    async fn associate(
+        &self,
+        association: Association,
+        by: Option<Proving>,
+        first_pepper: &str,
+    ) -> StoreResult<bool>;
 
-    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
-    async fn dissociate(&self, threepid: &Threepid, user_id: &str) -> StoreResult<bool>;
+    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's. The proofs
+    /// that the user has of the address end too, and so do others' that are older than the association: whoever is to be
+    /// found by it must prove it anew.
+    async fn dissociate(
+        &self,
+        threepid: &Threepid,
+        user_id: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool>;
 
     /// The association of an address.
     async fn association(&self, threepid: &Threepid) -> StoreResult<Option<Association>>;

@@ -193,6 +193,21 @@ impl Validation {
         proving.await.map(|(_, proof)| proof)
     }
 
+    /// The same, with the session's own name.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn identity_session(
+        &self,
+        sid: &Sid,
+        client_secret: &ClientSecret,
+        user_id: &str,
+    ) -> Result<(SessionId, Proof)> {
+        let asker = Asker::Account(Some(user_id));
+        let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
+        proving.await.map(|(session, proof)| (session.sid, proof))
+    }
+
     /// The pair's session with its proof, fetched from the identity server that has it if need be.
     async fn prove(
         &self,

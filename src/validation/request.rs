@@ -103,6 +103,18 @@ impl Validation {
     /// [`Error::ServerNotTrusted`]; with `reveal` also [`Error::InUse`] and [`Error::NoAccount`]; where it is proxied
     /// [`Error::Relayed`], [`Error::UpstreamFailed`] and [`Error::UpstreamTimeout`].
     pub async fn request_token(&self, request: TokenRequest) -> Result<Opened> {
+        self.request_token_if(request, || Ok(())).await
+    }
+
+    /// The same, if `may_send` has nothing against it, which is asked when there is a message to send.
+    ///
+    /// # Errors
+    /// The same, and what `may_send` says.
+    pub(crate) async fn request_token_if(
+        &self,
+        request: TokenRequest,
+        may_send: impl FnOnce() -> Result<()> + Send,
+    ) -> Result<Opened> {
         let now = self.clock.now();
         let destination = match self.destination(&request) {
             Err(Error::MediumNotSupported) => return Err(Error::MediumNotSupported),
@@ -142,7 +154,9 @@ impl Validation {
         };
         let asker = request.user_id.clone();
         let answer = session::answer(request.purpose, owner, asker, self.settings.reveal)?;
-        match destination? {
+        let destination = destination?;
+        may_send()?;
+        match destination {
             Destination::Here => self.ask_here(request, counted, answer, now).await,
             Destination::Server(server, token) => {
                 let session = self.new_session(&request, &counted, &answer, now)?;

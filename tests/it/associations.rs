@@ -46,7 +46,7 @@ impl Stored {
             at: NOW,
         };
         self.store
-            .associate(association, PEPPER)
+            .associate(association, None, PEPPER)
             .await
             .expect("the store answers");
     }
@@ -54,7 +54,7 @@ impl Stored {
     async fn dissociate(&self, address: &str, user_id: &str) -> bool {
         let address = email(address);
         self.store
-            .dissociate(&address, user_id)
+            .dissociate(&address, user_id, NOW)
             .await
             .expect("the store answers")
     }
@@ -170,7 +170,7 @@ async fn of_parallel_associations_of_one_address_one_stays() {
                 user_id: format!("@user{number}:example.org"),
                 at: NOW,
             };
-            tokio::spawn(async move { store.associate(association, PEPPER).await })
+            tokio::spawn(async move { store.associate(association, None, PEPPER).await })
         })
         .collect();
     for call in calls {

@@ -252,6 +252,21 @@ async fn a_token_that_is_used_lives_on() {
 }
 
 #[tokio::test]
+async fn a_token_of_a_short_life_lives_on_too() {
+    let hour = Duration::from_hours(1);
+    let app = TestApp::identity(|settings| settings.token_lifetime = hour * 4);
+    let token = app.identity_token("@alice:example.org").await;
+    for _ in 0..4 {
+        app.wait(hour * 3);
+        assert_eq!(whose(&app, &token).await, alice_s());
+    }
+
+    app.wait(hour * 4);
+
+    assert_eq!(whose(&app, &token).await, nobody_s());
+}
+
+#[tokio::test]
 async fn the_operator_says_how_long_a_token_lives() {
     let app = TestApp::identity(|settings| settings.token_lifetime = DAY * 3);
     let token = app.identity_token("@alice:example.org").await;

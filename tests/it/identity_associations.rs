@@ -324,3 +324,45 @@ async fn an_account_binds_only_so_often() {
     assert_eq!(answer.errcode(), "M_LIMIT_EXCEEDED");
     assert_eq!(answer.json()["retry_after_ms"], 30_000);
 }
+
+#[tokio::test]
+async fn a_proof_that_is_older_than_another_user_s_association_binds_nothing() {
+    let app = TestApp::identity(|_| {});
+    let token = app.identity_token(ALICE).await;
+    let pair = proved(&app, &token, "shared@example.org").await;
+    app.wait(Duration::from_hours(1));
+    bound(&app, BOB, "shared@example.org").await;
+
+    let late = app.post_as(&token, BIND, &binding(&pair, ALICE)).await;
+
+    assert_eq!(late.status, 404, "{}", late.text);
+    assert_eq!(late.errcode(), "M_NO_VALID_SESSION");
+    let owner = found(&app, "email", "shared@example.org").await;
+    assert_eq!(owner.as_deref(), Some(BOB));
+    app.wait(Duration::from_hours(1));
+    bound(&app, ALICE, "shared@example.org").await;
+    let owner = found(&app, "email", "shared@example.org").await;
+    assert_eq!(owner.as_deref(), Some(ALICE));
+}
+
+#[tokio::test]
+async fn binding_again_with_an_old_proof_makes_nobody_s_newer_proof_useless() {
+    let app = TestApp::identity(|_| {});
+    let (alice, bob) = (
+        app.identity_token(ALICE).await,
+        app.identity_token(BOB).await,
+    );
+    let old = proved(&app, &alice, "shared@example.org").await;
+    app.post_as(&alice, BIND, &binding(&old, ALICE)).await;
+    app.wait(Duration::from_hours(1));
+    let new = proved(&app, &bob, "shared@example.org").await;
+    app.wait(Duration::from_hours(1));
+    let again = app.post_as(&alice, BIND, &binding(&old, ALICE)).await;
+    assert_eq!(again.status, 200, "{}", again.text);
+
+    let answer = app.post_as(&bob, BIND, &binding(&new, BOB)).await;
+
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let owner = found(&app, "email", "shared@example.org").await;
+    assert_eq!(owner.as_deref(), Some(BOB));
+}

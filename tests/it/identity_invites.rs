@@ -67,6 +67,15 @@ async fn invite(app: &TestApp, body: &Value) -> Answer {
     app.post_as(&token, STORE, body).await
 }
 
+/// Somebody's invitation of alice.
+async fn invite_by(app: &TestApp, number: u32) -> Answer {
+    let sender = format!("@user{number}:example.net");
+    let mut body = alice_by_bob();
+    body["sender"] = json!(sender);
+    let token = app.identity_token(&sender).await;
+    app.post_as(&token, STORE, &body).await
+}
+
 /// An invitation that is taken; the answer.
 async fn invited(app: &TestApp, body: &Value) -> Value {
     let answer = invite(app, body).await;
@@ -134,7 +143,7 @@ async fn associate(app: &TestApp, address: &str, user_id: &str) {
         user_id: user_id.to_owned(),
         at: app.clock.now(),
     };
-    let associated = app.store.associate(association, "pepper").await;
+    let associated = app.store.associate(association, None, "pepper").await;
     associated.expect("the store answers");
 }
 
@@ -328,6 +337,13 @@ async fn what_can_not_be_signed_is_refused() {
         ("private_key", json!([7]), 400, "M_BAD_JSON"),
         ("mxid", json!("alice"), 400, "M_INVALID_PARAM"),
         ("mxid", json!("@a b:example.org"), 400, "M_INVALID_PARAM"),
+        (
+            "mxid",
+            json!("@a\u{2800}b:example.org"),
+            400,
+            "M_INVALID_PARAM",
+        ),
+        ("mxid", json!("@a:evil:b.org"), 400, "M_INVALID_PARAM"),
         ("mxid", json!(false), 400, "M_BAD_JSON"),
     ] {
         let mut body = json!({ "mxid": "@a:example.org", "token": token, "private_key": key });
@@ -746,9 +762,9 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
     let app = TestApp::identity(|settings| settings.invites_per_address = 5);
     let app = Arc::new(app);
     let asked: Vec<_> = (0..20)
-        .map(|_| {
+        .map(|number| {
             let app = Arc::clone(&app);
-            tokio::spawn(async move { invite(&app, &alice_by_bob()).await })
+            tokio::spawn(async move { invite_by(&app, number).await })
         })
         .collect();
     let (mut taken, mut refused) = (Vec::new(), 0);
@@ -777,6 +793,62 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
             .unwrap()
     );
     invited(&app, &alice_by_bob()).await;
+}
+
+#[tokio::test]
+async fn one_sender_s_newest_invitations_of_an_address_stay_and_leave_room_for_others() {
+    let app = TestApp::identity(|settings| settings.invites_per_address = 7);
+    assert_eq!(invite_by(&app, 1).await.status, 200);
+    let mut bobs = Vec::new();
+    for _ in 0..8 {
+        app.wait(Duration::from_secs(1));
+        bobs.push(invited(&app, &alice_by_bob()).await);
+    }
+
+    let another = invite_by(&app, 2).await;
+
+    assert_eq!(another.status, 200, "{}", another.text);
+    for (number, body) in bobs.iter().enumerate() {
+        let is_one_of_the_newest = number >= 3;
+        let valid = is_valid(&app, &body["public_keys"][1]).await;
+        assert_eq!(valid, is_one_of_the_newest, "number {number}");
+    }
+    assert_eq!(app.mails().await.len(), 7, "what was withdrawn is not sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_sender_s_parallel_invitations_of_an_address_a_few_stay() {
+    let app = Arc::new(TestApp::identity(|_| {}));
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move { invite(&app, &alice_by_bob()).await })
+        })
+        .collect();
+
+    for answer in asked {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+
+    let entries = entries(&app).await.into_iter();
+    assert_eq!(entries.filter(|entry| entry.state == "open").count(), 5);
+}
+
+#[tokio::test]
+async fn an_invitation_that_is_refused_wastes_no_chance_to_see_whether_the_relay_is_back() {
+    let relay = Relay::new(PUTS_OFF);
+    let app = with_relay(&relay);
+    associate(&app, "known@example.org", "@known:example.org").await;
+    invited(&app, &alice_by_bob()).await;
+    app.threepid.deliver_due().await.unwrap();
+    app.wait(Duration::from_mins(6));
+
+    let refused = invite(&app, &of("known@example.org")).await;
+
+    assert_eq!(refused.errcode(), "M_THREEPID_IN_USE");
+    assert_eq!(invite(&app, &of("carol@example.org")).await.status, 200);
+    let waiting = invite(&app, &of("dora@example.org")).await;
+    assert_eq!(waiting.errcode(), "M_EMAIL_SEND_ERROR");
 }
 
 #[tokio::test]

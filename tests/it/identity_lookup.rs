@@ -580,3 +580,19 @@ async fn without_an_identity_server_there_is_nothing_to_look_up_or_rotate() {
     assert_eq!(app.threepid.associate("@a:b", &alice).await, refused);
     assert!(app.threepid.dissociate("@a:b", &alice).await.is_err());
 }
+
+#[tokio::test]
+async fn a_host_associates_and_admits_user_ids_alone() {
+    let app = TestApp::identity(|_| {});
+    let alice = threepid("alice@example.org");
+    for user_id in ["alice", "@a:evil:b.org", "@a b:b.org", "@é:b.org"] {
+        let associated = app.threepid.associate(user_id, &alice).await;
+        let token = app.threepid.identity_token(user_id).await.map(drop);
+
+        assert!(
+            matches!(associated, Err(Error::InvalidParam(_))),
+            "{user_id}"
+        );
+        assert!(matches!(token, Err(Error::InvalidParam(_))), "{user_id}");
+    }
+}

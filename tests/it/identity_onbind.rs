@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use threepid::limits;
 
@@ -327,4 +328,49 @@ async fn in_the_background_a_homeserver_that_hangs_holds_up_no_other() {
 
     assert_eq!(told(&quick), [json!(quick.user("alice"))]);
     background.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_while_others_are_told_is_not_told() {
+    let homeserver = FederationServer::start().await;
+    let app = app_for(&homeserver);
+    let (alice, bob) = (homeserver.user("alice"), homeserver.user("bob"));
+    invited(&app, "bob@example.org").await;
+    bound(&app, &alice, ADDRESS).await;
+    bound(&app, &bob, "bob@example.org").await;
+    let slow = Answer::json(200, json!({})).after(Duration::from_millis(500));
+    homeserver.answer(POST_ONBIND, slow);
+    let threepid = app.threepid.clone();
+    let telling = tokio::spawn(async move { threepid.tell_homeservers_due().await });
+    while homeserver.count(POST_ONBIND) == 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let connection = Connection::open(app.dir().join("threepid.db")).expect("the database");
+    let withdraw = "UPDATE invite SET withdrawn_at = 1";
+    assert_eq!(connection.execute(withdraw, []).expect("a row"), 1);
+    telling.await.expect("no panic").expect("the store answers");
+
+    assert_eq!(told(&homeserver), [json!(alice), json!(bob)]);
+    let body = homeserver.requests(POST_ONBIND)[1].json();
+    assert_eq!(body["invites"], json!([]));
+}
+
+#[tokio::test]
+async fn an_invitation_whose_server_key_is_gone_holds_up_no_other() {
+    let homeserver = FederationServer::start().await;
+    let app = app_for(&homeserver);
+    invited(&app, ADDRESS).await;
+    let connection = Connection::open(app.dir().join("threepid.db")).expect("the database");
+    let forget = "UPDATE invite SET key_id = zeroblob(length(key_id))";
+    assert_eq!(connection.execute(forget, []).expect("a row"), 1);
+    app.wait(Duration::from_secs(1));
+    let token = invited(&app, ADDRESS).await;
+    bound(&app, &homeserver.user("alice"), ADDRESS).await;
+
+    tell(&app).await;
+
+    let body = homeserver.requests(POST_ONBIND)[0].json();
+    assert_eq!(body["invites"].as_array().map(Vec::len), Some(1));
+    assert_eq!(body["invites"][0]["signed"]["token"], json!(token));
 }

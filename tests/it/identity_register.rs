@@ -123,6 +123,10 @@ async fn a_homeserver_speaks_for_its_own_users_alone() {
         format!("alice:{name}"),
         format!("@alice {name}"),
         format!("@:{name}\n"),
+        format!("@é:{name}"),
+        format!("@your\u{2800}bank\u{2800}calls:{name}"),
+        format!("@ali\u{200b}ce:{name}"),
+        format!("@ali\u{61c}ce:{name}"),
         String::new(),
     ] {
         homeserver.knows(OPENID, &sub);
@@ -379,4 +383,28 @@ async fn a_homeserver_s_token_is_none_here() {
     let answer = app.get_as(&token, "account").await;
 
     assert_eq!(told(&answer), error(401, "M_UNAUTHORIZED"));
+}
+
+#[tokio::test]
+async fn users_of_a_homeserver_that_is_not_admitted_any_more_are_nobody() {
+    let (app, homeserver) = started().await;
+    let answer = register(&app, &openid(homeserver.name())).await;
+    assert_eq!(user_of(&app, &answer).await, homeserver.user("alice"));
+    let token = AccessToken::parse(answer.json()["token"].as_str().expect("a string"));
+    let token = token.expect("a token");
+
+    let app = app.restarted(|builder| {
+        with_identity(builder, |settings| {
+            settings.homeservers = vec!["example.org".parse().expect("a name")];
+        })
+    });
+
+    for path in ["account", "hash_details"] {
+        let refused = app.get_as(&token, path).await;
+        assert_eq!(told(&refused), error(401, "M_UNAUTHORIZED"), "{path}");
+    }
+    let admitted = app.identity_token("@bob:example.org").await;
+    assert_eq!(app.get_as(&admitted, "account").await.status, 200);
+    let left = app.post_as(&token, "account/logout", &json!({})).await;
+    assert_eq!(left.status, 200, "whoever has a token may end it");
 }

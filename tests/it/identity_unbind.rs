@@ -640,3 +640,37 @@ async fn a_homeserver_whose_keys_are_known_unbinds_as_often_as_it_likes() {
     assert_eq!(beyond.status, 429, "{}", beyond.text);
     assert_eq!(homeserver.count(KEYS), 1);
 }
+
+#[tokio::test]
+async fn what_a_homeserver_ended_takes_a_new_proof_to_be_bound_again() {
+    let homeserver = FederationServer::start().await;
+    let app = TestApp::with(|builder| {
+        let builder = builder.limits(limits::Settings::OFF);
+        with_identity(builder.outbound(homeserver.outbound()), |_| {})
+    });
+    let (alice, bob) = (homeserver.user("alice"), homeserver.user("bob"));
+    let bobs = app.identity_token(&bob).await;
+    let bobs_pair = proved(&app, &bobs, ADDRESS).await;
+    app.wait(Duration::from_hours(1));
+    let token = app.identity_token(&alice).await;
+    let pair = proved(&app, &token, ADDRESS).await;
+    let bind = async |token, pair: &Value, mxid: &str| {
+        let mut body = pair.clone();
+        body["mxid"] = json!(mxid);
+        let answer = app.post_as(token, "3pid/bind", &body).await;
+        (answer.status.as_u16(), answer.json()["errcode"].clone())
+    };
+    assert_eq!(bind(&token, &pair, &alice).await.0, 200);
+    let body = json!({ "mxid": alice, "threepid": { "medium": "email", "address": ADDRESS } });
+    let header = homeserver.authorization(("POST", UNBIND), &body, DestinationIs(IDENTITY_NAME));
+    assert_done(&unbind(&app, UNBIND, &[&header], &body).await);
+
+    let again = bind(&token, &pair, &alice).await;
+    let older = bind(&bobs, &bobs_pair, &bob).await;
+
+    assert_eq!(again, (400, json!("M_SESSION_EXPIRED")));
+    assert_eq!(older, (400, json!("M_SESSION_EXPIRED")));
+    assert_eq!(found(&app, "email", ADDRESS).await, None);
+    bound(&app, &alice, ADDRESS).await;
+    assert_eq!(found(&app, "email", ADDRESS).await, Some(alice));
+}

@@ -438,6 +438,19 @@ async fn a_relay_that_is_back_is_noticed_also_if_nothing_waits_any_more() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_wastes_no_chance_to_see_whether_the_relay_is_back() {
+    let (app, token, _relay) = without_relay().await;
+    app.wait(MINUTE * 6);
+
+    let repeated = app.post_as(&token, ASK, &fresh(0)).await;
+
+    assert_eq!(repeated.status, 200, "{}", repeated.text);
+    assert_eq!(app.post_as(&token, ASK, &fresh(1)).await.status, 200);
+    let refused = app.post_as(&token, ASK, &fresh(2)).await;
+    assert_eq!(told(&refused), error(400, "M_EMAIL_SEND_ERROR"));
+}
+
+#[tokio::test]
 async fn a_medium_that_nothing_is_sent_by_is_told() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("threepid.db");

@@ -22,7 +22,7 @@ use crate::{
     signing::{PublicKey, decode_key, encode},
     source::Source,
     threepid::{Medium, Threepid},
-    user_id::is_user_id,
+    user_id::server_of,
     validation::below,
 };
 
@@ -87,7 +87,7 @@ pub(crate) async fn sign(
 ) -> Result<Json<Map<String, Value>>> {
     let (mxid, token) = (body.string("mxid")?, body.string("token")?);
     let private_key = body.string("private_key")?;
-    if !is_user_id(mxid) {
+    if server_of(mxid).is_none() {
         return Err(Error::invalid("mxid must be one like @alice:example.org"));
     }
     let private_key = decode_key(private_key)

@@ -68,25 +68,60 @@ impl Invites for SqliteStore {
     }
 
     async fn withdraw_invite(&self, id: [u8; 16], now: Timestamp) -> StoreResult<bool> {
-        self.write_one(move |connection| {
-            let withdrawn = connection.execute(
-                "UPDATE invite SET withdrawn_at = ?2
-                 WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
-                params![id, now.0],
-            )?;
-            if withdrawn == 0 {
-                return Ok(false);
-            }
-            // A worker that holds it has sent it, or gives it back: then it is dropped when it is leased again.
-            connection.execute(
-                "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = ?3, sealed = NULL
-                 WHERE sid = ?1 AND sealed IS NOT NULL AND state = 'queued'",
-                params![id, now.0, WITHDRAWN],
-            )?;
-            Ok(true)
-        })
-        .await
+        self.write_one(move |connection| withdraw(connection, id, now))
+            .await
     }
+}
+
+/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
+/// enough that no account alone makes an address one that nobody else can invite.
+const MOST_PER_SENDER: u32 = 5;
+
+fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::Result<bool> {
+    let withdrawn = connection
+        .prepare_cached(
+            "UPDATE invite SET withdrawn_at = ?2
+             WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
+        )?
+        .execute(params![id, now.0])?;
+    if withdrawn == 0 {
+        return Ok(false);
+    }
+    // A worker that holds it has sent it, or gives it back: then it is dropped when it is leased again.
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET finished_at = ?2, state = 'dropped', outcome = ?3, sealed = NULL
+             WHERE sid = ?1 AND sealed IS NOT NULL AND state = 'queued'",
+        )?
+        .execute(params![id, now.0, WITHDRAWN])?;
+    Ok(true)
+}
+
+/// Withdraws the oldest open invitations that a sender has made of an address, so that there is room for one more.
+fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
+    let threepid = &invite.threepid;
+    let too_many: Vec<[u8; 16]> = connection
+        .prepare_cached(
+            "SELECT id FROM invite
+             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND used_at IS NULL AND withdrawn_at IS NULL
+               AND expires_at > ?4
+             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5",
+        )?
+        .query_map(
+            params![
+                threepid.medium().as_str(),
+                threepid.address(),
+                invite.sender,
+                invite.created_at.0,
+                MOST_PER_SENDER - 1
+            ],
+            |row| row.get(0),
+        )?
+        .collect::<Result<_, _>>()?;
+    for id in too_many {
+        withdraw(connection, id, invite.created_at)?;
+    }
+    Ok(())
 }
 
 /// Why the mail of a withdrawn invitation is dropped.
@@ -108,6 +143,7 @@ fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<Inv
     if let Err(wait) = count_all(connection, &new.buckets, new.invite.created_at)? {
         return Ok(Verdict::Undo(InviteStored::Limited(wait)));
     }
+    make_room(connection, &new.invite)?;
     if !insert(connection, new)? {
         return Ok(Verdict::Undo(InviteStored::TooMany));
     }

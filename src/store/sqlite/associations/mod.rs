@@ -10,7 +10,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     lookup_hash,
-    store::{Association, Associations, DueOnbind, LookedUp, Pepper, Rotation, StoreResult},
+    store::{
+        Association, Associations, DueOnbind, LookedUp, Pepper, Proving, Rotation, StoreResult,
+    },
     threepid::{Medium, Threepid},
 };
 
@@ -22,20 +24,36 @@ pub(super) use self::rotation::Batch;
 
 #[async_trait]
 impl Associations for SqliteStore {
-    async fn associate(&self, association: Association, first_pepper: &str) -> StoreResult<()> {
+    async fn associate(
+        &self,
+        association: Association,
+        by: Option<Proving>,
+        first_pepper: &str,
+    ) -> StoreResult<bool> {
         let first = first_pepper.to_owned();
         self.writer
             .run(Size::Many, move |connection| {
-                associate(connection, &association, &first).map(Verdict::Keep)
+                if let Some(by) = &by
+                    && !is_admitted(connection, &association, by)?
+                {
+                    return Ok(Verdict::Undo(false));
+                }
+                associate(connection, &association, by, &first)?;
+                Ok(Verdict::Keep(true))
             })
             .await
     }
 
-    async fn dissociate(&self, threepid: &Threepid, user_id: &str) -> StoreResult<bool> {
+    async fn dissociate(
+        &self,
+        threepid: &Threepid,
+        user_id: &str,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
         let (threepid, user_id) = (threepid.clone(), user_id.to_owned());
         self.writer
             .run(Size::Many, move |connection| {
-                dissociate(connection, &threepid, &user_id).map(Verdict::Keep)
+                dissociate(connection, &threepid, &user_id, now).map(Verdict::Keep)
             })
             .await
     }
@@ -146,12 +164,46 @@ fn association(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Assoc
     })
 }
 
-/// The whole transaction of an association.
+/// Whether the session still proves the address, and nobody else has been associated with it since.
+fn is_admitted(
+    connection: &Connection,
+    association: &Association,
+    by: &Proving,
+) -> rusqlite::Result<bool> {
+    let Association {
+        threepid,
+        user_id,
+        at,
+    } = association;
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM session
+                            WHERE sid = ?1 AND validated_at IS NOT NULL AND expires_at > ?2)
+                AND NOT EXISTS (SELECT 1 FROM association
+                                WHERE medium = ?3 AND address = ?4 AND user_id <> ?5 AND at > ?6)",
+        )?
+        .query_row(
+            params![
+                by.sid.as_bytes(),
+                at.0,
+                threepid.medium().as_str(),
+                threepid.address(),
+                user_id,
+                by.validated_at.0
+            ],
+            |row| row.get(0),
+        )
+}
+
+/// The whole transaction of an association. Who is associated once more with the same proof is so since the first time:
+/// else repeating it would make others' newer proofs too old.
 fn associate(
     connection: &Connection,
     association: &Association,
+    by: Option<Proving>,
     first_pepper: &str,
 ) -> rusqlite::Result<()> {
+    let proved_at = by.map_or(association.at, |by| by.validated_at);
     let Association {
         threepid,
         user_id,
@@ -161,11 +213,12 @@ fn associate(
     let id: i64 = connection
         .prepare_cached(
             "INSERT INTO association (medium, address, user_id, at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (medium, address) DO UPDATE SET user_id = excluded.user_id, at = excluded.at
+             ON CONFLICT (medium, address) DO UPDATE SET
+                 user_id = excluded.user_id, at = iif(user_id = excluded.user_id, max(at, ?5), excluded.at)
              RETURNING id",
         )?
         .query_row(
-            params![threepid.medium().as_str(), threepid.address(), user_id, at.0],
+            params![threepid.medium().as_str(), threepid.address(), user_id, at.0, proved_at.0],
             |row| row.get(0),
         )?;
     let mut insert = connection.prepare_cached(
@@ -187,19 +240,28 @@ fn dissociate(
     connection: &Connection,
     threepid: &Threepid,
     user_id: &str,
+    now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let id: Option<i64> = connection
+    let (medium, address) = (threepid.medium().as_str(), threepid.address());
+    let ended: Option<(i64, i64)> = connection
         .prepare_cached(
-            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3 RETURNING id",
+            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3 RETURNING id, at",
         )?
-        .query_row(
-            params![threepid.medium().as_str(), threepid.address(), user_id],
-            |row| row.get(0),
-        )
+        .query_row(params![medium, address, user_id], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
-    let Some(id) = id else {
+    let Some((id, at)) = ended else {
         return Ok(false);
     };
+    // None of them makes it anew.
+    connection
+        .prepare_cached(
+            "UPDATE session SET expires_at = ?5
+             WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
+               AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
+        )?
+        .execute(params![medium, address, user_id, at, now.0])?;
     let mut delete = connection
         .prepare_cached("DELETE FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;
     for (pepper, value) in peppers(connection, "true")? {
@@ -215,4 +277,34 @@ fn peppers(connection: &Connection, states: &str) -> rusqlite::Result<Vec<(i64, 
         .prepare_cached(&format!("SELECT id, value FROM pepper WHERE {states}"))?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{secret::SessionId, store::sqlite::Role};
+
+    #[tokio::test]
+    async fn a_proof_that_has_ended_by_then_associates_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("t.db"), Role::Server).unwrap();
+        let now = Timestamp(1_795_341_600_000);
+        let association = Association {
+            threepid: Threepid::email("a@b.org").unwrap(),
+            user_id: "@a:b".to_owned(),
+            at: now,
+        };
+        let by = Proving {
+            sid: SessionId::generate(now),
+            validated_at: now,
+        };
+
+        let done = store
+            .associate(association.clone(), Some(by), "pepper")
+            .await;
+
+        assert!(!done.unwrap(), "no session proves it");
+        let found = store.association(&association.threepid).await.unwrap();
+        assert_eq!(found, None);
+    }
 }

@@ -197,7 +197,7 @@ mod tests {
             user_id: "@a:b".to_owned(),
             at: NOW,
         };
-        store.associate(association, "pepper").await.unwrap();
+        store.associate(association, None, "pepper").await.unwrap();
         (store, dir)
     }
 
@@ -272,7 +272,7 @@ mod tests {
 
         assert_eq!(store.next_onbind().await.unwrap(), None);
         let again = due[0].association.clone();
-        store.associate(again, "pepper").await.unwrap();
+        store.associate(again, None, "pepper").await.unwrap();
         assert_eq!(lease(&store, NOW).await, [1, 2]);
     }
 

@@ -25,6 +25,8 @@ CREATE TABLE association (
     at      INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX association_address ON association (medium, address);
+-- Proofs of an address end with its association.
+CREATE INDEX session_proof ON session (medium, address) WHERE purpose = 'identity' AND validated_at IS NOT NULL;
 
 -- The pepper of the state 'current' is what lookups are made with; 'next' is that of a rotation under way, 'old' one whose
 -- hashes are being forgotten.
