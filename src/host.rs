@@ -98,7 +98,7 @@ impl Threepid {
         }
         let validation = &self.app.validation;
         let now = validation.clock.now();
-        let dissociating = validation.store.dissociate(threepid, user_id, now);
+        let dissociating = validation.store.dissociate(threepid, user_id, Some(now));
         Ok(dissociating.await?)
     }
 

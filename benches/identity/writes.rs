@@ -50,7 +50,7 @@ async fn associate(store: Arc<SqliteStore>, numbers: Vec<u32>) -> Result<Vec<Dur
             at: Timestamp(1),
         };
         let began = now();
-        store.associate(association, PEPPER).await?;
+        store.associate(association, None, PEPPER).await?;
         latencies.push(began.elapsed());
     }
     Ok(latencies)

@@ -3,13 +3,14 @@
 use std::{fmt, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
     http::{
         header::{AUTHORIZATION, USER_AGENT},
         request::Parts,
     },
 };
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{
     Deserialize, Deserializer,
@@ -254,6 +255,23 @@ pub(crate) async fn read_body(request: Request) -> Result<Bytes> {
     read_at_most(MOST_KIB, Instant::now() + BODY_TIME, request).await
 }
 
+/// Lets a body come to its end, and keeps nothing of it: to a client that is still sending, an answer before would be a
+/// broken connection.
+pub(crate) async fn skip_large_body(body: Body) {
+    let mut left = MOST_KIB_OF_LARGE * 1024;
+    let skip = async {
+        let mut body = body.into_data_stream();
+        while let Some(Ok(part)) = body.next().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever is too slow for it gets the answer all the same.
+    let _ = timeout_at(Instant::now() + BODY_TIME, skip).await;
+}
+
 async fn read_at_most(most_kib: usize, until: Instant, request: Request) -> Result<Bytes> {
     let body = Limited::new(request.into_body(), most_kib * 1024).collect();
     let body = timeout_at(until, body)
@@ -449,7 +467,7 @@ mod tests {
         assert!(shown.contains("client_secret") && !shown.contains("hunter2"));
     }
 
-    async fn read_large(body: axum::body::Body) -> Result<LargeJson> {
+    async fn read_large(body: Body) -> Result<LargeJson> {
         LargeJson::from_request(Request::new(body), &()).await
     }
 
@@ -457,7 +475,7 @@ mod tests {
     async fn so_many_large_bodies_are_read_and_the_others_wait_their_time() {
         let stalled = || {
             let never = futures_util::stream::pending::<std::io::Result<Bytes>>();
-            axum::body::Body::from_stream(never)
+            Body::from_stream(never)
         };
         let mut held: Vec<_> = (0..MOST_LARGE)
             .map(|_| Box::pin(read_large(stalled())))

@@ -69,13 +69,16 @@ impl IdentityRules {
         // Before any key is asked for: strangers choose whom we ask.
         let limiter = &self.validation.limiter;
         limiter.count_submission(source, now)?;
-        if self.authorize(unbinding).await? == Shown::KnownKey {
+        let shown = self.authorize(unbinding).await?;
+        if shown == Shown::KnownKey {
             // A homeserver may unbind all addresses of many users at a time.
             limiter.give_submission_back(source);
         }
         let store = &self.validation.store;
+        // What a homeserver has ended, the proof of before does not make anew.
+        let proofs_end_at = (shown != Shown::Session).then_some(now);
         store
-            .dissociate(&unbinding.threepid, &unbinding.user_id, now)
+            .dissociate(&unbinding.threepid, &unbinding.user_id, proofs_end_at)
             .await?;
         Ok(())
     }

@@ -87,14 +87,15 @@ pub trait Associations: fmt::Debug + Send + Sync {
         first_pepper: &str,
     ) -> StoreResult<bool>;
 
-    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's. The proofs
-    /// that the user has of the address end too, and so do others' that are older than the association: whoever is to be
-    /// found by it must prove it anew.
+    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
+    ///
+    /// With `proofs_end_at` the proofs that the user has of the address end too, and so do others' that are older than the
+    /// association: whoever is to be found by it must prove it anew. Who showed such a proof may go on with it.
     async fn dissociate(
         &self,
         threepid: &Threepid,
         user_id: &str,
-        now: Timestamp,
+        proofs_end_at: Option<Timestamp>,
     ) -> StoreResult<bool>;
 
     /// The association of an address.

@@ -54,7 +54,7 @@ impl Stored {
     async fn dissociate(&self, address: &str, user_id: &str) -> bool {
         let address = email(address);
         self.store
-            .dissociate(&address, user_id, NOW)
+            .dissociate(&address, user_id, Some(NOW))
             .await
             .expect("the store answers")
     }

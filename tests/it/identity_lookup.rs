@@ -357,6 +357,25 @@ async fn too_many_addresses_are_refused_and_the_most_are_answered() {
 }
 
 #[tokio::test]
+async fn whoever_is_refused_a_large_lookup_is_told_why() {
+    let asking = Asking::new().await;
+    let body = json!({ "padding": "x".repeat(900_000) }).to_string();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}{IDENTITY}/lookup", listener.local_addr().unwrap());
+    let router = asking.app.threepid.router();
+    let served = tokio::spawn(async move { axum::serve(listener, router).await });
+
+    for _ in 0..20 {
+        // A connection of its own each time.
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.post(&url).bearer_auth("nobody").body(body.clone());
+        let answer = answer.send().await.expect("an answer");
+        assert_eq!(answer.status(), 401);
+    }
+    served.abort();
+}
+
+#[tokio::test]
 async fn a_lookup_may_be_larger_than_other_requests_but_not_without_a_token() {
     let asking = Asking::new().await;
     let body = |bytes: usize| json!({ "padding": "x".repeat(bytes) });

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Request, State},
+};
 use serde::Serialize;
 
 use super::account::{Account, rules};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     http::{
         App,
-        extract::{ClientSource, LargeJson},
+        extract::{ClientSource, LargeJson, Object, skip_large_body},
     },
     identity::lookup::Lookup,
 };
@@ -40,9 +43,8 @@ pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<Has
 /// `POST /_matrix/identity/v2/lookup`
 pub(crate) async fn look_up(
     app: State<App>,
-    account: Account,
     ClientSource(source): ClientSource,
-    LargeJson(mut body): LargeJson,
+    Asked(account, mut body): Asked,
 ) -> Result<Json<Mappings>> {
     let lookup = Lookup {
         algorithm: body.string("algorithm")?.to_owned(),
@@ -52,4 +54,26 @@ pub(crate) async fn look_up(
     let looking = rules(&app)?.look_up(&account.user_id, source, lookup);
     let mappings = looking.await?;
     Ok(Json(Mappings { mappings }))
+}
+
+/// Who asks, and what. The body is large and is sent for a while: who is refused is told when it has come.
+pub(crate) struct Asked(Account, Object);
+
+impl FromRequest<App> for Asked {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        let (mut parts, body) = request.into_parts();
+        match Account::from_request_parts(&mut parts, app).await {
+            Ok(account) => {
+                let request = Request::from_parts(parts, body);
+                let LargeJson(body) = LargeJson::from_request(request, app).await?;
+                Ok(Self(account, body))
+            }
+            Err(refused) => {
+                skip_large_body(body).await;
+                Err(refused)
+            }
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub(super) fn first_pepper(
 pub(super) fn hashes(
     connection: &Connection,
     pepper: &str,
-    hashes: Vec<String>,
+    hashes: &[String],
 ) -> rusqlite::Result<LookedUp> {
     let moment = connection.unchecked_transaction()?;
     let Some(pepper) = (match is_current(&moment, pepper)? {

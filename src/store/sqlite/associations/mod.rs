@@ -48,12 +48,12 @@ impl Associations for SqliteStore {
         &self,
         threepid: &Threepid,
         user_id: &str,
-        now: Timestamp,
+        proofs_end_at: Option<Timestamp>,
     ) -> StoreResult<bool> {
         let (threepid, user_id) = (threepid.clone(), user_id.to_owned());
         self.writer
             .run(Size::Many, move |connection| {
-                dissociate(connection, &threepid, &user_id, now).map(Verdict::Keep)
+                dissociate(connection, &threepid, &user_id, proofs_end_at).map(Verdict::Keep)
             })
             .await
     }
@@ -86,7 +86,7 @@ impl Associations for SqliteStore {
 
     async fn look_up(&self, pepper: &str, hashes: Vec<String>) -> StoreResult<LookedUp> {
         let (pepper, is_short) = (pepper.to_owned(), hashes.len() <= lookup::SHORT);
-        let question = move |connection: &Connection| lookup::hashes(connection, &pepper, hashes);
+        let question = move |connection: &Connection| lookup::hashes(connection, &pepper, &hashes);
         if is_short {
             self.readers.ask(question)
         } else {
@@ -240,7 +240,7 @@ fn dissociate(
     connection: &Connection,
     threepid: &Threepid,
     user_id: &str,
-    now: Timestamp,
+    proofs_end_at: Option<Timestamp>,
 ) -> rusqlite::Result<bool> {
     let (medium, address) = (threepid.medium().as_str(), threepid.address());
     let ended: Option<(i64, i64)> = connection
@@ -254,14 +254,15 @@ fn dissociate(
     let Some((id, at)) = ended else {
         return Ok(false);
     };
-    // None of them makes it anew.
-    connection
-        .prepare_cached(
-            "UPDATE session SET expires_at = ?5
-             WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
-               AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
-        )?
-        .execute(params![medium, address, user_id, at, now.0])?;
+    if let Some(now) = proofs_end_at {
+        connection
+            .prepare_cached(
+                "UPDATE session SET expires_at = ?5
+                 WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
+                   AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
+            )?
+            .execute(params![medium, address, user_id, at, now.0])?;
+    }
     let mut delete = connection
         .prepare_cached("DELETE FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;
     for (pepper, value) in peppers(connection, "true")? {
