@@ -55,7 +55,7 @@ pub(crate) fn database(folder: &Path, associations: u32) -> Result<(), Failure> 
     )?;
     {
         let mut insert = rows.prepare(
-            "INSERT INTO association (id, medium, address, user_id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO association (id, medium, address, user_id, at, proved_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?;
         let mut hashes = Vec::new();
         for number in 0..associations {

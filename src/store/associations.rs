@@ -78,8 +78,8 @@ pub trait Associations: fmt::Debug + Send + Sync {
     /// told (of an address, the newest association alone). One durable transaction. It is found by a lookup at once, also
     /// while the pepper is being rotated. If there is no pepper yet, it is `first_pepper` from now on.
     ///
-    /// `false`, and nothing is changed, if the session that proves it, `by`, is over or if another user's association is
-    /// younger than the proof. `None` is for those who know by themselves whose the address is.
+    /// `false`, and nothing is changed, if the session that proves it, `by`, is over or if another user's association
+    /// has a newer proof. `None` is for those who know by themselves whose the address is.
     async fn associate(
         &self,
         association: Association,
@@ -89,8 +89,8 @@ pub trait Associations: fmt::Debug + Send + Sync {
 
     /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
     ///
-    /// With `proofs_end_at` the proofs that the user has of the address end too, and so do others' that are older than the
-    /// association: whoever is to be found by it must prove it anew. Who showed such a proof may go on with it.
+    /// With `proofs_end_at` the proofs that the user has of the address end too, and so do others' that are older than
+    /// the association's: whoever is to be found by it must prove it anew. Who showed such a proof may go on with it.
     async fn dissociate(
         &self,
         threepid: &Threepid,

@@ -326,7 +326,7 @@ async fn an_account_binds_only_so_often() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_older_than_another_user_s_association_binds_nothing() {
+async fn a_proof_that_is_older_than_another_user_s_binds_nothing() {
     let app = TestApp::identity(|_| {});
     let token = app.identity_token(ALICE).await;
     let pair = proved(&app, &token, "shared@example.org").await;
@@ -343,6 +343,30 @@ async fn a_proof_that_is_older_than_another_user_s_association_binds_nothing() {
     bound(&app, ALICE, "shared@example.org").await;
     let owner = found(&app, "email", "shared@example.org").await;
     assert_eq!(owner.as_deref(), Some(ALICE));
+}
+
+#[tokio::test]
+async fn of_two_who_proved_an_address_the_later_proof_counts_whoever_binds_first() {
+    let app = TestApp::identity(|_| {});
+    let (alice, bob) = (
+        app.identity_token(ALICE).await,
+        app.identity_token(BOB).await,
+    );
+    let earlier = proved(&app, &alice, "shared@example.org").await;
+    app.wait(Duration::from_mins(1));
+    let later = proved(&app, &bob, "shared@example.org").await;
+    app.wait(Duration::from_mins(1));
+    let first = app.post_as(&alice, BIND, &binding(&earlier, ALICE)).await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    app.wait(Duration::from_mins(1));
+
+    let second = app.post_as(&bob, BIND, &binding(&later, BOB)).await;
+    let third = app.post_as(&alice, BIND, &binding(&earlier, ALICE)).await;
+
+    assert_eq!(second.status, 200, "{}", second.text);
+    assert_eq!(third.errcode(), "M_NO_VALID_SESSION");
+    let owner = found(&app, "email", "shared@example.org").await;
+    assert_eq!(owner.as_deref(), Some(BOB));
 }
 
 #[tokio::test]

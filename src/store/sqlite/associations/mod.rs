@@ -164,7 +164,7 @@ fn association(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Assoc
     })
 }
 
-/// Whether the session still proves the address, and nobody else has been associated with it since.
+/// Whether the session still proves the address, and nobody else is associated with it by a newer proof.
 fn is_admitted(
     connection: &Connection,
     association: &Association,
@@ -180,7 +180,7 @@ fn is_admitted(
             "SELECT EXISTS (SELECT 1 FROM session
                             WHERE sid = ?1 AND validated_at IS NOT NULL AND expires_at > ?2)
                 AND NOT EXISTS (SELECT 1 FROM association
-                                WHERE medium = ?3 AND address = ?4 AND user_id <> ?5 AND at > ?6)",
+                                WHERE medium = ?3 AND address = ?4 AND user_id <> ?5 AND proved_at > ?6)",
         )?
         .query_row(
             params![
@@ -195,8 +195,7 @@ fn is_admitted(
         )
 }
 
-/// The whole transaction of an association. Who is associated once more with the same proof is so since the first time:
-/// else repeating it would make others' newer proofs too old.
+/// The whole transaction of an association.
 fn associate(
     connection: &Connection,
     association: &Association,
@@ -212,9 +211,9 @@ fn associate(
     lookup::first_pepper(connection, first_pepper, *at)?;
     let id: i64 = connection
         .prepare_cached(
-            "INSERT INTO association (medium, address, user_id, at) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO association (medium, address, user_id, at, proved_at) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (medium, address) DO UPDATE SET
-                 user_id = excluded.user_id, at = iif(user_id = excluded.user_id, max(at, ?5), excluded.at)
+                 user_id = excluded.user_id, at = excluded.at, proved_at = max(proved_at, excluded.proved_at)
              RETURNING id",
         )?
         .query_row(
@@ -245,13 +244,13 @@ fn dissociate(
     let (medium, address) = (threepid.medium().as_str(), threepid.address());
     let ended: Option<(i64, i64)> = connection
         .prepare_cached(
-            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3 RETURNING id, at",
+            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3 RETURNING id, proved_at",
         )?
         .query_row(params![medium, address, user_id], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
-    let Some((id, at)) = ended else {
+    let Some((id, proved_at)) = ended else {
         return Ok(false);
     };
     if let Some(now) = proofs_end_at {
@@ -261,7 +260,7 @@ fn dissociate(
                  WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
                    AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
             )?
-            .execute(params![medium, address, user_id, at, now.0])?;
+            .execute(params![medium, address, user_id, proved_at, now.0])?;
     }
     let mut delete = connection
         .prepare_cached("DELETE FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;

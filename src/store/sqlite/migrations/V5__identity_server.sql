@@ -18,11 +18,12 @@ CREATE TABLE accepted_policy (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE association (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT, -- never another address's: a rotation names it
-    medium  TEXT NOT NULL,
-    address TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    at      INTEGER NOT NULL
+    id        INTEGER PRIMARY KEY AUTOINCREMENT, -- never another address's: a rotation names it
+    medium    TEXT NOT NULL,
+    address   TEXT NOT NULL,
+    user_id   TEXT NOT NULL,
+    at        INTEGER NOT NULL,
+    proved_at INTEGER NOT NULL                   -- when the address was proved
 ) STRICT;
 CREATE UNIQUE INDEX association_address ON association (medium, address);
 -- Proofs of an address end with its association.
