@@ -11,6 +11,7 @@
 
 use std::path::Path;
 
+mod binds;
 #[path = "../validation/figure.rs"]
 #[expect(dead_code, reason = "this benchmark has one run of each load")]
 mod figure;
@@ -40,6 +41,8 @@ struct Plan {
     loads: [(usize, usize); 2],
     /// How many associations are made, and by how many at once.
     writes: [(u32, u32); 2],
+    /// How often an address is bound over HTTP.
+    binds: usize,
     /// How the benchmark was called.
     command: &'static str,
 }
@@ -49,6 +52,7 @@ const QUICK: Plan = Plan {
     addresses: 1000,
     loads: [(1, 100), (4, 200)],
     writes: [(1, 50), (16, 400)],
+    binds: 200,
     command: "cargo bench --bench identity",
 };
 const FULL: Plan = Plan {
@@ -56,6 +60,7 @@ const FULL: Plan = Plan {
     addresses: 1000,
     loads: [(1, 400), (4, 800)],
     writes: [(1, 300), (16, 4000)],
+    binds: 2000,
     command: "cargo bench --bench identity -- --full",
 };
 
@@ -83,6 +88,8 @@ fn main() -> Result<(), Failure> {
     let lookups = runtime.block_on(lookups::all(&plan, folder.path()))?;
     let rotated = runtime.block_on(rotation::measure(&plan, folder.path()))?;
     let writes = runtime.block_on(writes::all(&plan, folder.path()))?;
-    report::print(&plan, &machine, &lookups, &rotated, &writes);
+    let bound = runtime.block_on(binds::measure(&plan, folder.path()))?;
+    report::print(&plan, &machine, &lookups, &rotated);
+    report::print_writes(&writes, &bound);
     Ok(())
 }

@@ -70,16 +70,7 @@ impl Server {
 
     /// The CPU time that it has used until now.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The program's name, in parentheses, may hold blanks.
-        let (_, fields) = stat.rsplit_once(") ").ok_or("no name in stat")?;
-        let ticks: u32 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u32>().unwrap_or(0))
-            .sum();
-        Ok(TICK * ticks)
+        cpu_of(&self.child.id().to_string())
     }
 
     /// Its resident memory, in MiB.
@@ -154,4 +145,18 @@ global = "off"
 /// Waits until what was written before is on the disk, so that it is not paid for by what is measured.
 pub(crate) fn sync() {
     let _ = Command::new("sync").status();
+}
+
+/// The CPU time that a process has used, by its id or `self`.
+pub(crate) fn cpu_of(process: &str) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The program's name, in parentheses, may hold blanks.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("no name in stat")?;
+    let ticks: u32 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u32>().unwrap_or(0))
+        .sum();
+    Ok(TICK * ticks)
 }
