@@ -414,8 +414,10 @@ async fn a_relay_that_fails_for_a_while_is_told_and_nothing_is_queued() {
 
     assert_eq!(told(&refused), error(400, "M_EMAIL_SEND_ERROR"));
     assert_eq!(phone.status, 200, "the other medium works");
-    let queued = threepid::store::Outbox::list(&*app.store, 9).await;
-    assert_eq!(queued.expect("the store answers").len(), 3);
+    let listed = threepid::store::Outbox::list(&*app.store, 9).await;
+    let listed = listed.expect("the store answers");
+    let waiting = listed.iter().filter(|message| message.due_at.is_some());
+    assert_eq!(waiting.count(), 3);
 }
 
 #[tokio::test]
