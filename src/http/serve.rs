@@ -13,11 +13,7 @@ use std::{
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, UnixStream},
@@ -28,14 +24,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::http::{listen::ListenAddress, peer::Peer, stall::Unstalled};
+use crate::http::{
+    listen::ListenAddress,
+    peer::Peer,
+    stall::{Handling, Patience, Unstalled},
+};
 
-/// How long a client may take to send the head of a request; a connection may rest as long between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may leave us waiting.
+///
+/// Between two requests it rests for longer than whoever calls us keeps a connection that is not used: they should
+/// close it, who know whether the next request is on its way. The longest seen are two minutes, of Synapse and Caddy.
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(10),
+    rests: 13,
+    write: Duration::from_secs(30),
+};
 /// A head this large is refused, unless it arrived at one go: hyper looks after each read, which may be as large again.
 const MOST_BUFFERED: usize = 20 * 1024;
-/// How long a client may leave an answer unread.
-const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept: it fails again until a file descriptor is free.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Who may talk to our Unix socket: ourselves and our group.
@@ -194,18 +199,24 @@ impl Connections {
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
             return;
         };
+        let handling = Handling::default();
+        let (begun, ended) = (handling.clone(), handling.clone());
         let service = self
             .router
             .clone()
             .map_request(move |request: Request<Incoming>| {
+                begun.begins();
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(peer);
                 request
+            })
+            .map_result(move |answer| {
+                ended.ends();
+                answer
             });
-        let stream = Unstalled::new(stream, WRITE_STALL);
+        let stream = Unstalled::new(stream, PATIENCE, handling, Arc::clone(&self.places));
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(None)
             .keep_alive(true)
             .half_close(false)
             .max_buf_size(MOST_BUFFERED)
@@ -324,7 +335,7 @@ mod tests {
 
         tokio::time::pause();
         let mut rest = Vec::new();
-        let closed = timeout(HEAD_TIMEOUT * 2, stream.read_to_end(&mut rest)).await;
+        let closed = timeout(PATIENCE.head * 2, stream.read_to_end(&mut rest)).await;
 
         assert!(closed.is_ok());
     }
@@ -341,8 +352,11 @@ mod tests {
 
         tokio::time::pause();
         let mut answer = Vec::new();
-        let closed = timeout(HEAD_TIMEOUT * 2, stream.read_to_end(&mut answer)).await;
+        let rest = PATIENCE.head * PATIENCE.rests;
+        let early = timeout(rest * 9 / 10, stream.read_to_end(&mut answer)).await;
+        let closed = timeout(rest, stream.read_to_end(&mut answer)).await;
 
+        assert!(early.is_err());
         assert!(closed.is_ok());
         assert!(answer.starts_with(b"HTTP/1.1 404"));
     }
@@ -442,7 +456,7 @@ mod tests {
 
         tokio::time::pause();
         let next = TcpStream::connect(address).await.unwrap();
-        let answered = timeout(WRITE_STALL * 2, answer(next)).await;
+        let answered = timeout(PATIENCE.write * 2, answer(next)).await;
 
         assert!(answered.unwrap().starts_with("HTTP/1.1 200"));
     }
