@@ -38,7 +38,7 @@ async fn the_versions_and_the_status_are_told_to_everybody() {
 
     let told = versions.json();
     let told = told["versions"].as_array().expect("an array").clone();
-    for version in ["r0.3.0", "v1.1", "v1.2", "v1.10", "v1.18"] {
+    for version in ["r0.3.0", "v1.1", "v1.2", "v1.10", "v1.19"] {
         assert!(told.contains(&json!(version)), "{version}");
     }
     assert_eq!((status.status.as_u16(), status.json()), (200, json!({})));

@@ -21,9 +21,9 @@ use crate::{
 
 /// The versions of the specification that this API is served in. The one before v1.1 is the first with accounts; what it has
 /// besides, for clients of before it, is not served.
-const VERSIONS: [&str; 19] = [
+const VERSIONS: [&str; 20] = [
     "r0.3.0", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
-    "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18",
+    "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
 /// `GET /_matrix/identity/versions` (Identity Service API, "API Version check").
