@@ -16,7 +16,7 @@ use crate::{
     user_id::server_of,
 };
 
-/// How much of a token's life must have passed, at most, before its use writes that it lives on: of a short life, half.
+/// A token is renewed once this much of its life has passed, or half of a short life, so that not every request writes.
 const RENEW_AFTER: Duration = Duration::from_hours(24);
 
 impl IdentityRules {

@@ -27,7 +27,7 @@ use crate::{
     x_matrix::XMatrix,
 };
 
-/// `GET /_matrix/identity/v2/3pid/getValidated3pid` (Identity Service API, "Establishing associations")
+/// `GET /_matrix/identity/v2/3pid/getValidated3pid` (Identity Service API, "Establishing associations").
 pub(crate) async fn validated(app: State<App>, account: Account, uri: Uri) -> Result<Json<Value>> {
     let query = Object::from_form(uri.query().unwrap_or_default().as_bytes())?;
     let (sid, client_secret) = pair(&query)?;
@@ -41,7 +41,7 @@ pub(crate) async fn validated(app: State<App>, account: Account, uri: Uri) -> Re
     })))
 }
 
-/// `POST /_matrix/identity/v2/3pid/bind` (Identity Service API, "Establishing associations")
+/// `POST /_matrix/identity/v2/3pid/bind` (Identity Service API, "Establishing associations").
 pub(crate) async fn bind(
     app: State<App>,
     account: Account,

@@ -31,7 +31,7 @@ pub(crate) struct Mappings {
     mappings: HashMap<String, String>,
 }
 
-/// `GET /_matrix/identity/v2/hash_details`
+/// `GET /_matrix/identity/v2/hash_details` (Identity Service API, "Association lookup").
 pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<HashDetails>> {
     let rules = rules(&app)?;
     Ok(Json(HashDetails {
@@ -40,7 +40,7 @@ pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<Has
     }))
 }
 
-/// `POST /_matrix/identity/v2/lookup`
+/// `POST /_matrix/identity/v2/lookup` (Identity Service API, "Association lookup").
 pub(crate) async fn look_up(
     app: State<App>,
     ClientSource(source): ClientSource,
