@@ -125,6 +125,6 @@ impl IdentityRules {
 }
 
 /// What the store keeps of a token: it is random enough to need no key.
-pub(super) fn hash(token: &str) -> [u8; 32] {
+fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
