@@ -22,6 +22,12 @@ use crate::{
     threepid::Threepid,
 };
 
+/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
+/// enough that no account alone makes an address one that nobody else can invite.
+const MOST_PER_SENDER: u32 = 5;
+/// Why the mail of a withdrawn invitation is dropped.
+const WITHDRAWN: &str = "the invitation was withdrawn";
+
 #[async_trait]
 impl Invites for SqliteStore {
     async fn add_invite(&self, invite: NewInvite) -> StoreResult<InviteStored> {
@@ -73,10 +79,6 @@ impl Invites for SqliteStore {
     }
 }
 
-/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
-/// enough that no account alone makes an address one that nobody else can invite.
-const MOST_PER_SENDER: u32 = 5;
-
 fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::Result<bool> {
     let withdrawn = connection
         .prepare_cached(
@@ -123,9 +125,6 @@ fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
     }
     Ok(())
 }
-
-/// Why the mail of a withdrawn invitation is dropped.
-const WITHDRAWN: &str = "the invitation was withdrawn";
 
 /// The whole transaction of an invitation.
 fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<InviteStored>> {
