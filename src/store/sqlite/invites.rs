@@ -27,6 +27,8 @@ use crate::{
 const MOST_PER_SENDER: u32 = 5;
 /// Why the mail of a withdrawn invitation is dropped.
 const WITHDRAWN: &str = "the invitation was withdrawn";
+/// What an invitation must be like to be open, unless it has run out.
+pub(super) const OPEN: &str = "used_at IS NULL AND withdrawn_at IS NULL";
 
 #[async_trait]
 impl Invites for SqliteStore {
@@ -39,10 +41,9 @@ impl Invites for SqliteStore {
     async fn invite(&self, id: [u8; 16], now: Timestamp) -> StoreResult<Option<Invite>> {
         self.readers.ask(move |connection| {
             connection
-                .prepare_cached(
-                    "SELECT id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at
-                     FROM invite WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT {INVITE} FROM invite WHERE id = ?1 AND {OPEN} AND expires_at > ?2"
+                ))?
                 .query_row(params![id, now.0], invite)
                 .optional()
         })
@@ -51,10 +52,9 @@ impl Invites for SqliteStore {
     async fn is_ephemeral_key(&self, public_key: PublicKey, now: Timestamp) -> StoreResult<bool> {
         self.readers.ask(move |connection| {
             connection
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM invite WHERE public_key = ?1 AND used_at IS NULL
-                                    AND withdrawn_at IS NULL AND expires_at > ?2)",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT EXISTS (SELECT 1 FROM invite WHERE public_key = ?1 AND {OPEN} AND expires_at > ?2)"
+                ))?
                 .query_row(params![public_key, now.0], |row| row.get(0))
         })
     }
@@ -81,10 +81,9 @@ impl Invites for SqliteStore {
 
 fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::Result<bool> {
     let withdrawn = connection
-        .prepare_cached(
-            "UPDATE invite SET withdrawn_at = ?2
-             WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
-        )?
+        .prepare_cached(&format!(
+            "UPDATE invite SET withdrawn_at = ?2 WHERE id = ?1 AND {OPEN} AND expires_at > ?2"
+        ))?
         .execute(params![id, now.0])?;
     if withdrawn == 0 {
         return Ok(false);
@@ -103,12 +102,11 @@ fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::
 fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
     let threepid = &invite.threepid;
     let too_many: Vec<[u8; 16]> = connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT id FROM invite
-             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND used_at IS NULL AND withdrawn_at IS NULL
-               AND expires_at > ?4
-             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5",
-        )?
+             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND {OPEN} AND expires_at > ?4
+             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5"
+        ))?
         .query_map(
             params![
                 threepid.medium().as_str(),
@@ -154,13 +152,12 @@ fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<Inv
 fn insert(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> {
     let invite = &new.invite;
     let inserted = connection
-        .prepare_cached(
-            "INSERT INTO invite (id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at)
+        .prepare_cached(&format!(
+            "INSERT INTO invite ({INVITE})
              SELECT :id, :key_id, :token, :medium, :address, :room_id, :sender, :public_key, :now, :expires_at
              WHERE (SELECT count(*) FROM invite
-                    WHERE medium = :medium AND address = :address AND used_at IS NULL AND withdrawn_at IS NULL
-                      AND expires_at > :now) < :most",
-        )?
+                    WHERE medium = :medium AND address = :address AND {OPEN} AND expires_at > :now) < :most"
+        ))?
         .execute(named_params! {
             ":id": invite.id, ":key_id": invite.key_id, ":token": invite.token,
             ":medium": invite.threepid.medium().as_str(), ":address": invite.threepid.address(),
@@ -224,7 +221,12 @@ pub(super) fn queued(
         .optional()
 }
 
-fn invite(row: &Row<'_>) -> rusqlite::Result<Invite> {
+/// The columns that [`invite`] reads, in their order.
+pub(super) const INVITE: &str =
+    "id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at";
+
+/// Reads the columns of [`INVITE`].
+pub(super) fn invite(row: &Row<'_>) -> rusqlite::Result<Invite> {
     Ok(Invite {
         id: row.get(0)?,
         key_id: row.get(1)?,

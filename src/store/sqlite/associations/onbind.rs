@@ -1,8 +1,11 @@
 //! Homeservers that must be told of an association.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::association;
+use super::{
+    super::invites::{INVITE, OPEN, invite},
+    association,
+};
 use crate::{
     clock::Timestamp,
     store::{Association, DueOnbind, Invite},
@@ -10,9 +13,6 @@ use crate::{
 
 /// How many invitations are told at once; the others follow.
 const INVITES: u32 = 100;
-/// What an invitation must be like to be told: `?1` and `?2` are its address, `?3` is now.
-const OPEN: &str =
-    "medium = ?1 AND address = ?2 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?3";
 
 /// Puts down that a homeserver is to be told. What was to be told of this address before is not: its row goes, so that
 /// whoever holds its lease finishes nothing of this one.
@@ -74,23 +74,10 @@ fn invites(
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Invite>> {
     let threepid = &association.threepid;
-    let invite = |row: &Row<'_>| {
-        Ok(Invite {
-            id: row.get(0)?,
-            key_id: row.get(1)?,
-            token: row.get(2)?,
-            threepid: threepid.clone(),
-            room_id: row.get(3)?,
-            sender: row.get(4)?,
-            public_key: row.get(5)?,
-            created_at: Timestamp(row.get(6)?),
-            expires_at: Timestamp(row.get(7)?),
-        })
-    };
     connection
         .prepare_cached(&format!(
-            "SELECT id, key_id, token, room_id, sender, public_key, created_at, expires_at
-             FROM invite WHERE {OPEN} ORDER BY created_at, id LIMIT ?4"
+            "SELECT {INVITE} FROM invite
+             WHERE medium = ?1 AND address = ?2 AND {OPEN} AND expires_at > ?3 ORDER BY created_at, id LIMIT ?4"
         ))?
         .query_map(
             params![
@@ -130,9 +117,9 @@ pub(super) fn finish(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut used = 0;
-    let mut mark = connection.prepare_cached(
-        "UPDATE invite SET used_at = ?2 WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL",
-    )?;
+    let mut mark = connection.prepare_cached(&format!(
+        "UPDATE invite SET used_at = ?2 WHERE id = ?1 AND {OPEN}"
+    ))?;
     for invite in told {
         used += mark.execute(params![invite, now.0])?;
     }
@@ -161,7 +148,7 @@ fn has_more(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Resul
     };
     connection
         .prepare_cached(&format!(
-            "SELECT EXISTS (SELECT 1 FROM invite WHERE {OPEN})"
+            "SELECT EXISTS (SELECT 1 FROM invite WHERE medium = ?1 AND address = ?2 AND {OPEN} AND expires_at > ?3)"
         ))?
         .query_row(params![medium, address, now.0], |row| row.get(0))
 }
