@@ -123,16 +123,16 @@ pub(super) fn finish(
     for invite in told {
         used += mark.execute(params![invite, now.0])?;
     }
-    let goes_on = used > 0 && has_more(connection, id, now)?;
-    let statement = if goes_on {
-        "UPDATE onbind SET due_at = ?2, leased = 0, tries = 0 WHERE id = ?1"
+    let done = if used > 0 && has_more(connection, id, now)? {
+        connection
+            .prepare_cached("UPDATE onbind SET due_at = ?2, leased = 0, tries = 0 WHERE id = ?1")?
+            .execute(params![id, now.0])
     } else {
-        "DELETE FROM onbind WHERE id = ?1 AND ?2 IS NOT NULL"
+        connection
+            .prepare_cached("DELETE FROM onbind WHERE id = ?1")?
+            .execute([id])
     };
-    connection
-        .prepare_cached(statement)?
-        .execute(params![id, now.0])
-        .map(drop)
+    done.map(drop)
 }
 
 fn has_more(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
