@@ -212,10 +212,10 @@ pub(super) fn queued(
             let queued = message(row, WIDTH, about, to)?;
             let ends = (row.get(4)?, row.get(5)?);
             Ok(match state(ends, Timestamp(row.get(6)?), now) {
-                "used" => Err("the invitation was used"),
-                "withdrawn" => Err(WITHDRAWN),
-                "expired" => Err("the invitation has run out"),
-                _ => Ok(queued),
+                State::Open => Ok(queued),
+                State::Used => Err("the invitation was used"),
+                State::Withdrawn => Err(WITHDRAWN),
+                State::Expired => Err("the invitation has run out"),
             })
         })
         .optional()
@@ -249,22 +249,45 @@ fn entry(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<InviteEntry> {
         to: Threepid::stored(row::medium(row, 1)?, row.get(2)?).masked(),
         room_id: row.get(3)?,
         sender: row.get(4)?,
-        state: state(ends, expires_at, now),
+        state: state(ends, expires_at, now).as_str(),
         created_at: Timestamp(row.get(5)?),
         expires_at,
     })
 }
 
-/// What has become of an invitation, by when it was used and when it was withdrawn.
+/// What has become of an invitation.
+#[derive(Clone, Copy)]
+enum State {
+    Open,
+    Used,
+    Withdrawn,
+    Expired,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used => "used",
+            Self::Withdrawn => "withdrawn",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What has become of one, by when it was used and when it was withdrawn.
 fn state(
     (used_at, withdrawn_at): (Option<i64>, Option<i64>),
     expires_at: Timestamp,
     now: Timestamp,
-) -> &'static str {
-    match () {
-        () if used_at.is_some() => "used",
-        () if withdrawn_at.is_some() => "withdrawn",
-        () if expires_at <= now => "expired",
-        () => "open",
+) -> State {
+    if used_at.is_some() {
+        State::Used
+    } else if withdrawn_at.is_some() {
+        State::Withdrawn
+    } else if expires_at <= now {
+        State::Expired
+    } else {
+        State::Open
     }
 }
