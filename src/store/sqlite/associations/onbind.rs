@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         store::{
-            Associations, Sessions,
+            Associations,
             sqlite::{Role, SqliteStore},
         },
         threepid::Threepid,
@@ -261,44 +261,5 @@ mod tests {
         let again = due[0].association.clone();
         store.associate(again, None, "pepper").await.unwrap();
         assert_eq!(lease(&store, NOW).await, [1, 2]);
-    }
-
-    #[tokio::test]
-    async fn what_is_over_at_the_identity_server_is_swept() {
-        let (store, _dir) = stored().await;
-        invite(&store, 1, 250).await;
-        execute(
-            &store,
-            "UPDATE invite SET used_at = 1795341600000 WHERE substr(id, 1, 1) = x'01';
-             UPDATE invite SET withdrawn_at = 1795341600000 WHERE substr(id, 1, 1) = x'02';
-             INSERT INTO identity_token VALUES (x'01', '@a:b', 1, 1795341600001), (x'02', '@a:b', 1, 1805341600000);",
-        )
-        .await;
-        let sweep = async |now: Timestamp| {
-            let mut gone = 0;
-            loop {
-                match store.sweep(now.before(DAY), now).await.unwrap() {
-                    0 => return gone,
-                    step => {
-                        assert!(step <= 200, "{step} rows in one step");
-                        gone += step;
-                    }
-                }
-            }
-        };
-
-        assert_eq!(sweep(NOW).await, 0);
-        assert_eq!(sweep(NOW + Duration::from_millis(1)).await, 1, "the token");
-        assert_eq!(sweep(NOW + 30 * DAY).await, 0);
-        assert_eq!(
-            sweep(NOW + 30 * DAY + Duration::from_millis(1)).await,
-            2,
-            "ended"
-        );
-        assert_eq!(
-            sweep(NOW + 32 * DAY + Duration::from_millis(1)).await,
-            248,
-            "expired"
-        );
     }
 }
