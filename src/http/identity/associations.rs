@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     account::{Account, rules},
-    body::IdentityJson,
+    body::{IdentityJson, mxid},
 };
 use crate::{
     error::{Error, Result},
@@ -23,7 +23,6 @@ use crate::{
     },
     secret::{ClientSecret, Sid},
     threepid::{Medium, Threepid},
-    user_id::server_of,
     x_matrix::XMatrix,
 };
 
@@ -48,9 +47,10 @@ pub(crate) async fn bind(
     IdentityJson(body): IdentityJson,
 ) -> Result<Json<Value>> {
     let (sid, client_secret) = pair(&body)?;
+    let (mxid, _) = mxid(&body)?;
     let request = BindRequest {
         account: account.user_id,
-        mxid: body.string("mxid")?.to_owned(),
+        mxid: mxid.to_owned(),
         sid,
         client_secret,
     };
@@ -66,9 +66,7 @@ pub(crate) async fn unbind(
     headers: HeaderMap,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    let mxid = body.string("mxid")?;
-    let server = server_of(mxid)
-        .ok_or_else(|| Error::invalid("mxid must be a user id like @alice:example.org"))?;
+    let (mxid, server) = mxid(&body)?;
     let path_and_query = uri
         .path_and_query()
         .map_or(uri.path(), |path| path.as_str());
