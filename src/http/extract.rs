@@ -110,14 +110,6 @@ impl Object {
             .ok_or_else(|| wrong_type(key, "a string"))
     }
 
-    /// A required array of strings.
-    pub(crate) fn strings(&self, key: &'static str) -> Result<Vec<&str>> {
-        let wrong = || wrong_type(key, "an array of strings");
-        let value = self.0.get(key).ok_or(Error::MissingParam(key))?;
-        let values = value.as_array().ok_or_else(wrong)?.iter();
-        values.map(|one| one.as_str().ok_or_else(wrong)).collect()
-    }
-
     /// An optional string; `null` is none.
     pub(crate) fn optional_string(&self, key: &'static str) -> Result<Option<&str>> {
         match self.0.get(key) {
@@ -385,14 +377,6 @@ mod tests {
         assert!(matches!(body.string("i"), Err(Error::BadJson(_))));
         assert_eq!(body.optional_string("n"), Ok(None));
         assert!(matches!(body.optional_string("i"), Err(Error::BadJson(_))));
-        let body = parse(r#"{"none":[],"some":["x","y"],"n":null,"s":"x","mixed":["x",1]}"#);
-        let body = body.unwrap();
-        assert_eq!(body.strings("none"), Ok(vec![]));
-        assert_eq!(body.strings("some"), Ok(vec!["x", "y"]));
-        assert_eq!(body.strings("no"), Err(Error::MissingParam("no")));
-        for key in ["n", "s", "mixed"] {
-            assert!(matches!(body.strings(key), Err(Error::BadJson(_))), "{key}");
-        }
     }
 
     #[test]
