@@ -28,6 +28,7 @@ use crate::{
     homeserver::Origin,
     secret::AccessToken,
     source::Source,
+    threepid::{Medium, Threepid},
 };
 
 /// The largest body that is read, in KiB.
@@ -103,11 +104,7 @@ impl Object {
 
     /// A required string.
     pub(crate) fn string(&self, key: &'static str) -> Result<&str> {
-        self.0
-            .get(key)
-            .ok_or(Error::MissingParam(key))?
-            .as_str()
-            .ok_or_else(|| wrong_type(key, "a string"))
+        text(&self.0, key)
     }
 
     /// An optional string; `null` is none.
@@ -177,6 +174,22 @@ impl Object {
             _ => Err(wrong_type(key, "an integer")),
         }
     }
+}
+
+/// A required string of an object.
+pub(crate) fn text<'a>(holder: &'a Map<String, Value>, key: &'static str) -> Result<&'a str> {
+    let value = holder.get(key).ok_or(Error::MissingParam(key))?;
+    value.as_str().ok_or_else(|| wrong_type(key, "a string"))
+}
+
+/// The address that an object names by `medium` and `address`.
+///
+/// # Errors
+/// Besides those of [`text`], [`Error::InvalidParam`] for an unknown medium; those of [`Threepid::parse`].
+pub(crate) fn threepid(holder: &Map<String, Value>) -> Result<Threepid> {
+    let medium = Medium::parse(text(holder, "medium")?)
+        .ok_or_else(|| Error::invalid("medium must be email or msisdn"))?;
+    Threepid::parse(medium, text(holder, "address")?)
 }
 
 fn wrong_type(key: &'static str, wanted: &'static str) -> Error {

@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, Uri, header},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     account::{Account, rules},
@@ -15,14 +15,14 @@ use crate::{
     error::{Error, Result},
     http::{
         App,
-        extract::{ClientSource, MatrixJson, Object},
+        extract::{self, ClientSource, MatrixJson, Object},
     },
     identity::{
         associations::BindRequest,
         unbind::{SignedRequest, Unbinding},
     },
     secret::{ClientSecret, Sid},
-    threepid::{Medium, Threepid},
+    threepid::Threepid,
     x_matrix::XMatrix,
 };
 
@@ -109,22 +109,16 @@ fn signatures(headers: &HeaderMap) -> Vec<XMatrix> {
     lines.filter_map(XMatrix::parse).collect()
 }
 
-/// The address that a body names. An address that can be nobody's is an error.
+/// The address whose association is to end.
 fn threepid(body: &Object) -> Result<Threepid> {
     let named = body
         .value("threepid")
         .ok_or(Error::MissingParam("threepid"))?
         .as_object()
         .ok_or_else(|| Error::BadJson("The key threepid must be an object.".into()))?;
-    let medium = Medium::parse(text(named, "medium")?)
-        .ok_or_else(|| Error::invalid("medium must be email or msisdn"))?;
-    let read = Threepid::parse(medium, text(named, "address")?);
-    read.map_err(|error| Error::invalid(error.to_string()))
-}
-
-fn text<'a>(holder: &'a Map<String, Value>, key: &'static str) -> Result<&'a str> {
-    let value = holder.get(key).ok_or(Error::MissingParam(key))?;
-    value
-        .as_str()
-        .ok_or_else(|| Error::BadJson(format!("The key {key} must be a string.").into()))
+    extract::threepid(named).map_err(|error| match error {
+        // To this endpoint an address that can be nobody's is a wrong value like any other.
+        Error::InvalidAddress(_) | Error::InvalidNumber(_) => Error::invalid(error.to_string()),
+        error => error,
+    })
 }
