@@ -71,37 +71,32 @@ impl IdentityRules {
         AccessToken::parse(&token)
     }
 
-    /// The user of a token, who has accepted the terms. A token that is used lives on.
+    /// The user of a token, who has accepted the terms, and the user's homeserver. A token that is used lives on.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], [`Error::TermsNotSigned`].
-    pub(crate) async fn account(&self, token: &AccessToken) -> Result<String> {
-        let account = self.account_before_terms(token).await?;
+    pub(crate) async fn account(&self, token: &AccessToken) -> Result<(String, ServerName)> {
+        let (account, server) = self.account_before_terms(token).await?;
         self.check_terms(&account.accepted)?;
-        Ok(account.user_id)
+        Ok((account.user_id, server))
     }
 
-    /// The account of a token, whatever its user has accepted.
+    /// The account of a token, whatever its user has accepted, and the user's homeserver.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more.
     pub(crate) async fn account_before_terms(
         &self,
         token: &AccessToken,
-    ) -> Result<IdentityAccount> {
+    ) -> Result<(IdentityAccount, ServerName)> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
         let found = self.validation.store.identity_account(hash, now).await?;
         let account = found.ok_or(Error::Unauthorized)?;
         // The operator may have changed their mind since it was given out.
-        let is_admitted = match server_of(&account.user_id) {
-            Some(server) => self.admits(&server),
-            None => false,
-        };
-        if !is_admitted {
-            return Err(Error::Unauthorized);
-        }
+        let server = server_of(&account.user_id).filter(|server| self.admits(server));
+        let server = server.ok_or(Error::Unauthorized)?;
         self.renew(hash, account.expires_at, now).await;
-        Ok(account)
+        Ok((account, server))
     }
 
     /// Whether the operator admits the users of a homeserver.

@@ -51,8 +51,8 @@ pub(crate) async fn look_up(
         pepper: body.string("pepper")?.to_owned(),
         addresses: body.take_strings("addresses")?,
     };
-    let looking = rules(&app)?.look_up(&account.user_id, source, lookup);
-    let mappings = looking.await?;
+    let account = (account.user_id.as_str(), account.server.as_str());
+    let mappings = rules(&app)?.look_up(account, source, lookup).await?;
     Ok(Json(Mappings { mappings }))
 }
 
