@@ -92,8 +92,9 @@ impl Threepid {
         Ok(validation.store.sweep(before, now).await?)
     }
 
-    /// Starts what runs beside requests: the outbox's workers and the sweeper. Leases of a process that died are given
-    /// back first, so it is only for the one server of a store.
+    /// Starts what runs beside requests: the outbox's workers, the sweeper, what looks after registrations, and at an
+    /// identity server what rotates the pepper and tells homeservers of associations. Leases of a process that died are
+    /// given back first, so it is only for the one server of a store.
     #[must_use = "the work ends when this is stopped"]
     pub fn start(&self) -> Background {
         let background = Background {

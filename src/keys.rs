@@ -255,6 +255,22 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Reads what [`hex`] writes, and capitals; `None` for any other length or letter.
+#[cfg(feature = "server")]
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let digit = |letter: u8| char::from(letter).to_digit(16);
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let value = digit(*high)? * 16 + digit(*low)?;
+        *byte = u8::try_from(value).ok()?;
+    }
+    Some(bytes)
+}
+
 impl fmt::Debug for Keyring {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Keyring({} keys)", self.keys.len())
@@ -299,6 +315,19 @@ mod tests {
     fn a_bad_key_file_is_refused_without_showing_it() {
         for bad in ["", "# nothing", "secret-but-short"] {
             assert!(!Keyring::parse(bad).unwrap_err().contains("secret-but"));
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn hexadecimal_is_read_whole() {
+        for good in ["009fff", "009FFF"] {
+            assert_eq!(unhex(good), Some([0, 0x9f, 0xff]), "{good}");
+        }
+        for bad in [
+            "", "009ff", "009ffff", "009fff00", "009ffg", "+09fff", "é09ff",
+        ] {
+            assert_eq!(unhex::<3>(bad), None, "{bad}");
         }
     }
 }

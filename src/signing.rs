@@ -36,7 +36,8 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(bytes)
 }
 
-/// Reads base64 of either alphabet, with or without padding. A blank is a `+` that was not escaped in a query.
+/// Reads base64 of either alphabet, with or without padding. A `+` that was not escaped in a query comes here as a blank,
+/// and is read as what it was.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let standard: String = text
         .chars()
@@ -46,7 +47,6 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
             other => other,
         })
         .collect();
-    // With both "-" and " " there is no telling what was meant, and no key is found.
     LENIENT.decode(standard).ok()
 }
 

@@ -88,7 +88,7 @@ fn letterhead(settings: &Settings, app_name: String, server_name: Option<String>
     Letterhead {
         app_name,
         server_name: server_name.unwrap_or_else(host),
-        public_url: public_url.clone(),
+        public_url,
         contents: settings.email.contents,
         lifetimes: settings.lifetimes,
     }

@@ -8,6 +8,7 @@ use super::{Failure, beside, table};
 use crate::{
     clock::{Clock, SystemClock},
     config::Config,
+    keys::unhex,
     store::{InviteEntry, Invites},
 };
 
@@ -80,36 +81,4 @@ fn list(entries: &[InviteEntry], out: &mut dyn Write) -> Result<(), Failure> {
     let rows: Vec<_> = entries.iter().map(row).collect();
     let heads = ["id", "state", "to", "from", "room", "made", "until"];
     Ok(table::write(out, heads, &rows)?)
-}
-
-/// Reads hexadecimal; `None` for any other length or letter.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    let digit = |letter: u8| char::from(letter).to_digit(16);
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let value = digit(*high)? * 16 + digit(*low)?;
-        *byte = u8::try_from(value).ok()?;
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hexadecimal_is_read_whole() {
-        for good in ["009fff", "009FFF"] {
-            assert_eq!(unhex(good), Some([0, 0x9f, 0xff]), "{good}");
-        }
-        for bad in [
-            "", "009ff", "009ffff", "009fff00", "009ffg", "+09fff", "é09ff",
-        ] {
-            assert_eq!(unhex::<3>(bad), None, "{bad}");
-        }
-    }
 }

@@ -18,8 +18,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
 };
 
 use super::{App, peer::Peer};
@@ -28,13 +28,14 @@ use crate::{
     homeserver::Origin,
     secret::AccessToken,
     source::Source,
+    threepid::{Medium, Threepid},
 };
 
 /// The largest body that is read, in KiB.
 const MOST_KIB: usize = 64;
 /// The largest body of a request that may name thousands of addresses, in KiB.
 const MOST_KIB_OF_LARGE: usize = 1024;
-/// How many of those are read at one time.
+/// How many of those that are larger than any other may be are read at one time.
 const MOST_LARGE: usize = 32;
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -103,19 +104,7 @@ impl Object {
 
     /// A required string.
     pub(crate) fn string(&self, key: &'static str) -> Result<&str> {
-        self.0
-            .get(key)
-            .ok_or(Error::MissingParam(key))?
-            .as_str()
-            .ok_or_else(|| wrong_type(key, "a string"))
-    }
-
-    /// A required array of strings.
-    pub(crate) fn strings(&self, key: &'static str) -> Result<Vec<&str>> {
-        let wrong = || wrong_type(key, "an array of strings");
-        let value = self.0.get(key).ok_or(Error::MissingParam(key))?;
-        let values = value.as_array().ok_or_else(wrong)?.iter();
-        values.map(|one| one.as_str().ok_or_else(wrong)).collect()
+        text(&self.0, key)
     }
 
     /// An optional string; `null` is none.
@@ -187,6 +176,22 @@ impl Object {
     }
 }
 
+/// A required string of an object.
+pub(crate) fn text<'a>(holder: &'a Map<String, Value>, key: &'static str) -> Result<&'a str> {
+    let value = holder.get(key).ok_or(Error::MissingParam(key))?;
+    value.as_str().ok_or_else(|| wrong_type(key, "a string"))
+}
+
+/// The address that an object names by `medium` and `address`.
+///
+/// # Errors
+/// Besides those of [`text`], [`Error::InvalidParam`] for an unknown medium; those of [`Threepid::parse`].
+pub(crate) fn threepid(holder: &Map<String, Value>) -> Result<Threepid> {
+    let medium = Medium::parse(text(holder, "medium")?)
+        .ok_or_else(|| Error::invalid("medium must be email or msisdn"))?;
+    Threepid::parse(medium, text(holder, "address")?)
+}
+
 fn wrong_type(key: &'static str, wanted: &'static str) -> Error {
     Error::BadJson(format!("The key {key} must be {wanted}.").into())
 }
@@ -235,24 +240,61 @@ impl<S: Send + Sync> FromRequest<S> for MatrixJson {
     }
 }
 
-/// Leave to read a large body.
+/// Turns for bodies that are larger than any other may be.
 static LARGE: Semaphore = Semaphore::const_new(MOST_LARGE);
 
 impl<S: Send + Sync> FromRequest<S> for LargeJson {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let until = Instant::now() + BODY_TIME;
-        let turn = timeout_at(until, LARGE.acquire());
-        let _turn = turn.await.map_err(|_| Error::RequestTimeout)?;
-        let body = read_at_most(MOST_KIB_OF_LARGE, until, request).await?;
-        Ok(Self(Object::parse(&body)?))
+        large_object(&LARGE, request.into_body()).await.map(Self)
     }
+}
+
+/// Reads a large body and what is in it.
+async fn large_object(turns: &Semaphore, body: Body) -> Result<Object> {
+    let read = timeout(BODY_TIME, read_large(turns, body)).await;
+    let (body, _turn) = read.map_err(|_| Error::RequestTimeout)??;
+    Object::parse(&body)
+}
+
+/// Reads a large body, and gives it with the turn that it took, if any; dropped, the turn ends.
+///
+/// A body waits for its turn only once it is larger than any other may be: whoever lets small ones drip in holds up nobody.
+async fn read_large(
+    turns: &Semaphore,
+    body: Body,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>)> {
+    let mut parts = Limited::new(body, MOST_KIB_OF_LARGE * 1024).into_data_stream();
+    let (mut bytes, mut turn) = (Vec::new(), None);
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| broken(&*error, MOST_KIB_OF_LARGE))?;
+        if turn.is_none() && bytes.len() + part.len() > MOST_KIB * 1024 {
+            let next = turns.acquire().await;
+            turn = Some(next.expect("the turns never end"));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok((bytes, turn))
 }
 
 /// The body of a request, if it is not too large and does not take too long.
 pub(crate) async fn read_body(request: Request) -> Result<Bytes> {
-    read_at_most(MOST_KIB, Instant::now() + BODY_TIME, request).await
+    let body = Limited::new(request.into_body(), MOST_KIB * 1024).collect();
+    let body = timeout(BODY_TIME, body)
+        .await
+        .map_err(|_| Error::RequestTimeout)?;
+    let body = body.map_err(|error| broken(&*error, MOST_KIB))?;
+    Ok(body.to_bytes())
+}
+
+/// Why a body did not come to its end.
+fn broken(error: &(dyn std::error::Error + Send + Sync + 'static), most_kib: usize) -> Error {
+    if error.is::<LengthLimitError>() {
+        Error::TooLarge { most_kib }
+    } else {
+        Error::NotJson
+    }
 }
 
 /// Lets a body come to its end, and keeps nothing of it: to a client that is still sending, an answer before would be a
@@ -269,22 +311,7 @@ pub(crate) async fn skip_large_body(body: Body) {
         }
     };
     // Whoever is too slow for it gets the answer all the same.
-    let _ = timeout_at(Instant::now() + BODY_TIME, skip).await;
-}
-
-async fn read_at_most(most_kib: usize, until: Instant, request: Request) -> Result<Bytes> {
-    let body = Limited::new(request.into_body(), most_kib * 1024).collect();
-    let body = timeout_at(until, body)
-        .await
-        .map_err(|_| Error::RequestTimeout)?;
-    let body = body.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            Error::TooLarge { most_kib }
-        } else {
-            Error::NotJson
-        }
-    })?;
-    Ok(body.to_bytes())
+    let _ = timeout(BODY_TIME, skip).await;
 }
 
 /// The access token of a request: `Authorization: Bearer …`, and nothing else (Client-Server API, "Using access tokens").
@@ -340,6 +367,8 @@ impl FromRequestParts<App> for ClientSource {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn parse(body: &str) -> Result<Object> {
@@ -385,14 +414,6 @@ mod tests {
         assert!(matches!(body.string("i"), Err(Error::BadJson(_))));
         assert_eq!(body.optional_string("n"), Ok(None));
         assert!(matches!(body.optional_string("i"), Err(Error::BadJson(_))));
-        let body = parse(r#"{"none":[],"some":["x","y"],"n":null,"s":"x","mixed":["x",1]}"#);
-        let body = body.unwrap();
-        assert_eq!(body.strings("none"), Ok(vec![]));
-        assert_eq!(body.strings("some"), Ok(vec!["x", "y"]));
-        assert_eq!(body.strings("no"), Err(Error::MissingParam("no")));
-        for key in ["n", "s", "mixed"] {
-            assert!(matches!(body.strings(key), Err(Error::BadJson(_))), "{key}");
-        }
     }
 
     #[test]
@@ -467,33 +488,80 @@ mod tests {
         assert!(shown.contains("client_secret") && !shown.contains("hunter2"));
     }
 
-    async fn read_large(body: Body) -> Result<LargeJson> {
-        LargeJson::from_request(Request::new(body), &()).await
+    /// A body of so many KiB, all of it in small parts.
+    fn body_of(kib: usize) -> Vec<Bytes> {
+        let mut parts = vec![Bytes::from(vec![b' '; 1024]); kib];
+        if let Some(last) = parts.last_mut() {
+            *last = Bytes::from(format!("{:>1024}", r#"{"a":1}"#));
+        }
+        parts
+    }
+
+    fn sent(parts: Vec<Bytes>) -> Body {
+        let parts = parts.into_iter().map(Ok::<_, std::io::Error>);
+        Body::from_stream(futures_util::stream::iter(parts))
+    }
+
+    /// A body whose end never comes.
+    fn stalled(kib: usize) -> Body {
+        let parts = body_of(kib).into_iter().map(Ok::<_, std::io::Error>);
+        let never = futures_util::stream::pending();
+        Body::from_stream(futures_util::stream::iter(parts).chain(never))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_large_bodies_are_read_and_the_others_wait_their_time() {
-        let stalled = || {
-            let never = futures_util::stream::pending::<std::io::Result<Bytes>>();
-            Body::from_stream(never)
-        };
-        let mut held: Vec<_> = (0..MOST_LARGE)
-            .map(|_| Box::pin(read_large(stalled())))
-            .collect();
-        for reading in &mut held {
-            assert!(futures_util::poll!(reading).is_pending());
-        }
-        let mut next = Box::pin(read_large("{}".into()));
-        let waits = futures_util::poll!(&mut next).is_pending();
+    async fn a_body_that_any_request_may_have_needs_no_turn() {
+        let none = Semaphore::new(0);
 
-        held.pop();
+        let read = large_object(&none, sent(body_of(MOST_KIB))).await;
+
+        assert_eq!(read.unwrap().count("a"), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_drip_and_are_small_take_no_turn() {
+        let one = Semaphore::new(1);
+        let mut dripping = Box::pin(large_object(&one, stalled(MOST_KIB)));
+        assert!(futures_util::poll!(&mut dripping).is_pending());
+
+        let read = large_object(&one, sent(body_of(MOST_KIB + 1))).await;
+
+        assert!(read.is_ok(), "{read:?}");
+        assert_eq!(dripping.await.unwrap_err(), Error::RequestTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_larger_body_waits_for_its_turn_no_longer_than_for_the_rest_of_it() {
+        let one = Semaphore::new(1);
+        let mut held = Box::pin(large_object(&one, stalled(MOST_KIB + 1)));
+        assert!(futures_util::poll!(&mut held).is_pending());
+        let mut next = Box::pin(large_object(&one, sent(body_of(MOST_KIB + 1))));
+        assert!(futures_util::poll!(&mut next).is_pending(), "for its turn");
+
+        drop(held);
         let read = next.await;
-        let mut more = Box::pin(read_large(stalled()));
-        assert!(futures_util::poll!(&mut more).is_pending());
-        let in_vain = read_large("{}".into()).await;
+        let _held = one.acquire().await.unwrap();
+        let began = Instant::now();
+        let in_vain = large_object(&one, sent(body_of(MOST_KIB + 1))).await;
 
-        assert!(waits, "for its turn");
         assert!(read.is_ok(), "{read:?}");
         assert_eq!(in_vain.unwrap_err(), Error::RequestTimeout);
+        assert_eq!(began.elapsed().as_secs(), BODY_TIME.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_has_an_end_too() {
+        let one = Semaphore::new(1);
+
+        let largest = large_object(&one, sent(body_of(MOST_KIB_OF_LARGE))).await;
+        let too_large = large_object(&one, sent(body_of(MOST_KIB_OF_LARGE + 1))).await;
+        let broken = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+        let broken = large_object(&one, Body::from_stream(broken)).await;
+
+        assert!(largest.is_ok(), "{largest:?}");
+        let most_kib = MOST_KIB_OF_LARGE;
+        assert_eq!(too_large.unwrap_err(), Error::TooLarge { most_kib });
+        assert_eq!(broken.unwrap_err(), Error::NotJson);
+        assert_eq!(one.available_permits(), 1);
     }
 }

@@ -11,14 +11,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     App,
-    extract::{Bearer, MatrixJson, Object},
+    extract::{Bearer, MatrixJson, Object, text, threepid},
 };
 use crate::{
     account::host::{HostClaim, HostOperation},
     error::{Error, Result},
     secret::{ClientSecret, Sid},
     session::{Proof, Purpose},
-    threepid::{Medium, Threepid},
+    threepid::Threepid,
     user_id::is_user_id,
 };
 
@@ -218,21 +218,8 @@ fn check_user_id(text: &str) -> Result<&str> {
     }
 }
 
-fn threepid(holder: &Map<String, Value>) -> Result<Threepid> {
-    let medium = Medium::parse(text(holder, "medium")?)
-        .ok_or_else(|| Error::invalid("medium must be email or msisdn"))?;
-    Threepid::parse(medium, text(holder, "address")?)
-}
-
 fn object(value: &Value) -> Result<&Map<String, Value>> {
     value.as_object().ok_or_else(|| {
         Error::BadJson("identifier, and each of threepids, must be an object.".into())
     })
-}
-
-fn text<'a>(holder: &'a Map<String, Value>, key: &'static str) -> Result<&'a str> {
-    let value = holder.get(key).ok_or(Error::MissingParam(key))?;
-    value
-        .as_str()
-        .ok_or_else(|| Error::BadJson(format!("The key {key} must be a string.").into()))
 }

@@ -16,7 +16,7 @@ use crate::{
     user_id::server_of,
 };
 
-/// How much of a token's life must have passed, at most, before its use writes that it lives on: of a short life, half.
+/// A token is renewed once this much of its life has passed, or half of a short life, so that not every request writes.
 const RENEW_AFTER: Duration = Duration::from_hours(24);
 
 impl IdentityRules {
@@ -71,37 +71,32 @@ impl IdentityRules {
         AccessToken::parse(&token)
     }
 
-    /// The user of a token, who has accepted the terms. A token that is used lives on.
+    /// The user of a token, who has accepted the terms, and the user's homeserver. A token that is used lives on.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], [`Error::TermsNotSigned`].
-    pub(crate) async fn account(&self, token: &AccessToken) -> Result<String> {
-        let account = self.account_before_terms(token).await?;
+    pub(crate) async fn account(&self, token: &AccessToken) -> Result<(String, ServerName)> {
+        let (account, server) = self.account_before_terms(token).await?;
         self.check_terms(&account.accepted)?;
-        Ok(account.user_id)
+        Ok((account.user_id, server))
     }
 
-    /// The account of a token, whatever its user has accepted.
+    /// The account of a token, whatever its user has accepted, and the user's homeserver.
     ///
     /// # Errors
     /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more.
     pub(crate) async fn account_before_terms(
         &self,
         token: &AccessToken,
-    ) -> Result<IdentityAccount> {
+    ) -> Result<(IdentityAccount, ServerName)> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
         let found = self.validation.store.identity_account(hash, now).await?;
         let account = found.ok_or(Error::Unauthorized)?;
         // The operator may have changed their mind since it was given out.
-        let is_admitted = match server_of(&account.user_id) {
-            Some(server) => self.admits(&server),
-            None => false,
-        };
-        if !is_admitted {
-            return Err(Error::Unauthorized);
-        }
+        let server = server_of(&account.user_id).filter(|server| self.admits(server));
+        let server = server.ok_or(Error::Unauthorized)?;
         self.renew(hash, account.expires_at, now).await;
-        Ok(account)
+        Ok((account, server))
     }
 
     /// Whether the operator admits the users of a homeserver.
@@ -125,6 +120,6 @@ impl IdentityRules {
 }
 
 /// What the store keeps of a token: it is random enough to need no key.
-pub(super) fn hash(token: &str) -> [u8; 32] {
+fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }

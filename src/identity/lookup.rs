@@ -9,7 +9,6 @@ use crate::{
     source::Source,
     store::{LookedUp, Pepper},
     threepid::Medium,
-    user_id::server_of,
 };
 
 /// How addresses are written in a lookup.
@@ -58,13 +57,14 @@ impl IdentityRules {
         }
     }
 
-    /// Whose the addresses are, by what was asked; what nobody has is not in it.
+    /// Whose the addresses are, by what was asked; what nobody has is not in it. Whoever asks is known by user id and
+    /// homeserver.
     ///
     /// # Errors
     /// [`Error::InvalidParam`] for another algorithm, [`Error::TooMany`], [`Error::InvalidPepper`], [`Error::Limited`].
     pub(crate) async fn look_up(
         &self,
-        user_id: &str,
+        account: (&str, &str),
         source: Source,
         lookup: Lookup,
     ) -> Result<HashMap<String, String>> {
@@ -84,8 +84,6 @@ impl IdentityRules {
         }
         let validation = &self.validation;
         let count = u32::try_from(lookup.addresses.len()).unwrap_or(u32::MAX);
-        let homeserver = server_of(user_id).map(|server| server.to_string());
-        let account = (user_id, homeserver.as_deref().unwrap_or_default());
         let now = validation.clock.now();
         validation
             .limiter

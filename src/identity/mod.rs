@@ -3,15 +3,15 @@
 //! It is a second skin on the rules of [`crate::validation`], with what an identity server does besides: accounts, terms,
 //! associations, look-ups and invitations.
 
-pub(crate) mod accounts;
+mod accounts;
 pub(crate) mod associations;
 pub(crate) mod invites;
-pub(crate) mod keys;
+mod keys;
 pub(crate) mod lookup;
-pub(crate) mod onbind;
+mod onbind;
 mod rotation;
 mod settings;
-pub(crate) mod terms;
+mod terms;
 pub(crate) mod unbind;
 pub(crate) mod validate;
 

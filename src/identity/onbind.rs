@@ -125,7 +125,11 @@ impl IdentityRules {
     async fn rest_of_onbinds(&self) -> Duration {
         match self.validation.store.next_onbind().await {
             Ok(Some(due_at)) => due_at.since(self.validation.clock.now()).min(LONGEST_REST),
-            _ => LONGEST_REST,
+            Ok(None) => LONGEST_REST,
+            Err(error) => {
+                tracing::warn!(%error, "when homeservers are to be told could not be read; trying again");
+                LONGEST_REST
+            }
         }
     }
 

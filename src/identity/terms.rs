@@ -12,7 +12,7 @@ impl IdentityRules {
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn accept_terms(&self, user_id: &str, urls: &[&str]) -> Result<()> {
+    pub(crate) async fn accept_terms(&self, user_id: &str, urls: &[String]) -> Result<()> {
         let policies = self.named_by(urls);
         if policies.is_empty() {
             return Ok(());
@@ -21,10 +21,10 @@ impl IdentityRules {
         Ok(store.accept_policies(user_id, policies, now).await?)
     }
 
-    fn named_by(&self, urls: &[&str]) -> Vec<AcceptedPolicy> {
+    fn named_by(&self, urls: &[String]) -> Vec<AcceptedPolicy> {
         let is_named = |policy: &Policy| {
             let mut texts = policy.texts.values();
-            texts.any(|text| urls.contains(&text.url.as_str()))
+            texts.any(|text| urls.contains(&text.url))
         };
         let terms = self.settings.terms.iter();
         let named = terms.filter(|(_, policy)| is_named(policy));

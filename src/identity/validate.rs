@@ -28,7 +28,7 @@ pub(crate) struct LetThrough {
 }
 
 impl LetThrough {
-    /// Whether this request is let through; of requests at once one is. Then: when one was before.
+    /// When one was let through before, if this request is let through; of parallel requests one is.
     fn lets(&self, medium: Medium, failing_since: Timestamp, now: Timestamp) -> Option<i64> {
         let last = self.last(medium);
         let let_through = |last: i64| {

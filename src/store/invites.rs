@@ -92,7 +92,8 @@ pub struct InviteEntry {
 #[async_trait]
 pub trait Invites: fmt::Debug + Send + Sync {
     /// Keeps an invitation, counts its buckets and queues its mail, unless the address is somebody's; in one durable
-    /// transaction. Of an address's open invitations a few are one sender's: the oldest of more are withdrawn.
+    /// transaction. Of an address's open invitations a few are one sender's (the store decides how many): the oldest of more
+    /// are withdrawn.
     async fn add_invite(&self, invite: NewInvite) -> StoreResult<InviteStored>;
 
     /// An invitation that can be used at `now`.

@@ -7,6 +7,7 @@ use crate::{
     http::{App, extract::Bearer},
     identity::IdentityRules,
     secret::AccessToken,
+    server_name::ServerName,
 };
 
 /// The access token of a request, whosever it is.
@@ -25,6 +26,8 @@ impl FromRequestParts<App> for Token {
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) user_id: String,
+    /// The user's homeserver.
+    pub(crate) server: ServerName,
 }
 
 impl FromRequestParts<App> for Account {
@@ -32,8 +35,8 @@ impl FromRequestParts<App> for Account {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let user_id = rules(app)?.account(&token).await?;
-        Ok(Self { user_id })
+        let (user_id, server) = rules(app)?.account(&token).await?;
+        Ok(Self { user_id, server })
     }
 }
 
@@ -48,7 +51,7 @@ impl FromRequestParts<App> for AccountBeforeTerms {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let account = rules(app)?.account_before_terms(&token).await?;
+        let (account, _) = rules(app)?.account_before_terms(&token).await?;
         Ok(Self {
             user_id: account.user_id,
         })

@@ -5,29 +5,28 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, Uri, header},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     account::{Account, rules},
-    body::IdentityJson,
+    body::{IdentityJson, mxid},
 };
 use crate::{
     error::{Error, Result},
     http::{
         App,
-        extract::{ClientSource, MatrixJson, Object},
+        extract::{self, ClientSource, MatrixJson, Object},
     },
     identity::{
         associations::BindRequest,
         unbind::{SignedRequest, Unbinding},
     },
     secret::{ClientSecret, Sid},
-    threepid::{Medium, Threepid},
-    user_id::server_of,
+    threepid::Threepid,
     x_matrix::XMatrix,
 };
 
-/// `GET /_matrix/identity/v2/3pid/getValidated3pid` (Identity Service API, "Establishing associations")
+/// `GET /_matrix/identity/v2/3pid/getValidated3pid` (Identity Service API, "Establishing associations").
 pub(crate) async fn validated(app: State<App>, account: Account, uri: Uri) -> Result<Json<Value>> {
     let query = Object::from_form(uri.query().unwrap_or_default().as_bytes())?;
     let (sid, client_secret) = pair(&query)?;
@@ -41,16 +40,17 @@ pub(crate) async fn validated(app: State<App>, account: Account, uri: Uri) -> Re
     })))
 }
 
-/// `POST /_matrix/identity/v2/3pid/bind` (Identity Service API, "Establishing associations")
+/// `POST /_matrix/identity/v2/3pid/bind` (Identity Service API, "Establishing associations").
 pub(crate) async fn bind(
     app: State<App>,
     account: Account,
     IdentityJson(body): IdentityJson,
 ) -> Result<Json<Value>> {
     let (sid, client_secret) = pair(&body)?;
+    let (mxid, _) = mxid(&body)?;
     let request = BindRequest {
         account: account.user_id,
-        mxid: body.string("mxid")?.to_owned(),
+        mxid: mxid.to_owned(),
         sid,
         client_secret,
     };
@@ -66,9 +66,7 @@ pub(crate) async fn unbind(
     headers: HeaderMap,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    let mxid = body.string("mxid")?;
-    let server = server_of(mxid)
-        .ok_or_else(|| Error::invalid("mxid must be a user id like @alice:example.org"))?;
+    let (mxid, server) = mxid(&body)?;
     let path_and_query = uri
         .path_and_query()
         .map_or(uri.path(), |path| path.as_str());
@@ -111,22 +109,16 @@ fn signatures(headers: &HeaderMap) -> Vec<XMatrix> {
     lines.filter_map(XMatrix::parse).collect()
 }
 
-/// The address that a body names. An address that can be nobody's is an error.
+/// The address whose association is to end.
 fn threepid(body: &Object) -> Result<Threepid> {
     let named = body
         .value("threepid")
         .ok_or(Error::MissingParam("threepid"))?
         .as_object()
         .ok_or_else(|| Error::BadJson("The key threepid must be an object.".into()))?;
-    let medium = Medium::parse(text(named, "medium")?)
-        .ok_or_else(|| Error::invalid("medium must be email or msisdn"))?;
-    let read = Threepid::parse(medium, text(named, "address")?);
-    read.map_err(|error| Error::invalid(error.to_string()))
-}
-
-fn text<'a>(holder: &'a Map<String, Value>, key: &'static str) -> Result<&'a str> {
-    let value = holder.get(key).ok_or(Error::MissingParam(key))?;
-    value
-        .as_str()
-        .ok_or_else(|| Error::BadJson(format!("The key {key} must be a string.").into()))
+    extract::threepid(named).map_err(|error| match error {
+        // To this endpoint an address that can be nobody's is a wrong value like any other.
+        Error::InvalidAddress(_) | Error::InvalidNumber(_) => Error::invalid(error.to_string()),
+        error => error,
+    })
 }

@@ -12,6 +12,8 @@ use crate::{
         App,
         extract::{Object, read_body},
     },
+    server_name::ServerName,
+    user_id::server_of,
 };
 
 /// The media types of a form: the right one, and the one that the specification wrote until 2019.
@@ -41,6 +43,14 @@ impl FromRequest<App> for IdentityJson {
             Object::parse(&body).map(Self)
         }
     }
+}
+
+/// The user that a body names, and the user's homeserver.
+pub(crate) fn mxid(body: &Object) -> Result<(&str, ServerName)> {
+    let mxid = body.string("mxid")?;
+    let server = server_of(mxid)
+        .ok_or_else(|| Error::invalid("mxid must be a user id like @alice:example.org"))?;
+    Ok((mxid, server))
 }
 
 fn says_form(headers: &HeaderMap) -> bool {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     PREFIX,
     account::{Account, rules},
+    body::mxid,
 };
 use crate::{
     error::{Error, Result},
@@ -22,7 +23,6 @@ use crate::{
     signing::{PublicKey, decode_key, encode},
     source::Source,
     threepid::{Medium, Threepid},
-    user_id::server_of,
     validation::below,
 };
 
@@ -85,11 +85,8 @@ pub(crate) async fn sign(
     _account: Account,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Map<String, Value>>> {
-    let (mxid, token) = (body.string("mxid")?, body.string("token")?);
-    let private_key = body.string("private_key")?;
-    if server_of(mxid).is_none() {
-        return Err(Error::invalid("mxid must be one like @alice:example.org"));
-    }
+    let (mxid, _) = mxid(&body)?;
+    let (token, private_key) = (body.string("token")?, body.string("private_key")?);
     let private_key = decode_key(private_key)
         .ok_or_else(|| Error::invalid("private_key must be 32 bytes in unpadded base64"))?;
     let signed = rules(&app)?.sign_acceptance(mxid, token, &private_key, source);

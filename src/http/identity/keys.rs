@@ -38,7 +38,7 @@ pub(crate) async fn is_ephemeral_valid(State(app): State<App>, uri: Uri) -> Resu
     Ok(Json(json!({ "valid": asked.await? })))
 }
 
-/// The values of a query. Of a key, a `+` that was not escaped comes out as a blank, and is read as what it was.
+/// The values of a query.
 fn query(uri: &Uri) -> Result<Object> {
     Object::from_form(uri.query().unwrap_or_default().as_bytes())
 }

@@ -31,7 +31,7 @@ pub(crate) struct Mappings {
     mappings: HashMap<String, String>,
 }
 
-/// `GET /_matrix/identity/v2/hash_details`
+/// `GET /_matrix/identity/v2/hash_details` (Identity Service API, "Association lookup").
 pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<HashDetails>> {
     let rules = rules(&app)?;
     Ok(Json(HashDetails {
@@ -40,7 +40,7 @@ pub(crate) async fn hash_details(app: State<App>, _: Account) -> Result<Json<Has
     }))
 }
 
-/// `POST /_matrix/identity/v2/lookup`
+/// `POST /_matrix/identity/v2/lookup` (Identity Service API, "Association lookup").
 pub(crate) async fn look_up(
     app: State<App>,
     ClientSource(source): ClientSource,
@@ -51,8 +51,8 @@ pub(crate) async fn look_up(
         pepper: body.string("pepper")?.to_owned(),
         addresses: body.take_strings("addresses")?,
     };
-    let looking = rules(&app)?.look_up(&account.user_id, source, lookup);
-    let mappings = looking.await?;
+    let account = (account.user_id.as_str(), account.server.as_str());
+    let mappings = rules(&app)?.look_up(account, source, lookup).await?;
     Ok(Json(Mappings { mappings }))
 }
 

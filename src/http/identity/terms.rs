@@ -34,9 +34,9 @@ fn in_all_languages(policy: &Policy) -> Value {
 pub(crate) async fn accept(
     State(app): State<App>,
     account: AccountBeforeTerms,
-    MatrixJson(body): MatrixJson,
+    MatrixJson(mut body): MatrixJson,
 ) -> Result<Json<Value>> {
-    let urls = body.strings("user_accepts")?;
+    let urls = body.take_strings("user_accepts")?;
     rules(&app)?.accept_terms(&account.user_id, &urls).await?;
     Ok(Json(json!({})))
 }

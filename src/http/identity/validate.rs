@@ -61,8 +61,8 @@ pub(crate) async fn submit_msisdn(
     submit_token::post(&app, Medium::Msisdn, source, &body).await
 }
 
-/// `GET /_matrix/identity/v2/validate/email/submitToken`: the same for people. It asks for no access token, although the
-/// specification says so: a browser that follows a link has none.
+/// `GET /_matrix/identity/v2/validate/email/submitToken`: the same for people. The specification demands an access token
+/// here too. None is asked for: a browser that follows a link has none.
 pub(crate) async fn show_email(
     app: State<App>,
     source: ClientSource,

@@ -22,6 +22,14 @@ use crate::{
     threepid::Threepid,
 };
 
+/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
+/// enough that no account alone makes an address one that nobody else can invite.
+const MOST_PER_SENDER: u32 = 5;
+/// Why the mail of a withdrawn invitation is dropped.
+const WITHDRAWN: &str = "the invitation was withdrawn";
+/// What an invitation must be like to be open, unless it has run out.
+pub(super) const OPEN: &str = "used_at IS NULL AND withdrawn_at IS NULL";
+
 #[async_trait]
 impl Invites for SqliteStore {
     async fn add_invite(&self, invite: NewInvite) -> StoreResult<InviteStored> {
@@ -33,10 +41,9 @@ impl Invites for SqliteStore {
     async fn invite(&self, id: [u8; 16], now: Timestamp) -> StoreResult<Option<Invite>> {
         self.readers.ask(move |connection| {
             connection
-                .prepare_cached(
-                    "SELECT id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at
-                     FROM invite WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT {INVITE} FROM invite WHERE id = ?1 AND {OPEN} AND expires_at > ?2"
+                ))?
                 .query_row(params![id, now.0], invite)
                 .optional()
         })
@@ -45,10 +52,9 @@ impl Invites for SqliteStore {
     async fn is_ephemeral_key(&self, public_key: PublicKey, now: Timestamp) -> StoreResult<bool> {
         self.readers.ask(move |connection| {
             connection
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM invite WHERE public_key = ?1 AND used_at IS NULL
-                                    AND withdrawn_at IS NULL AND expires_at > ?2)",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT EXISTS (SELECT 1 FROM invite WHERE public_key = ?1 AND {OPEN} AND expires_at > ?2)"
+                ))?
                 .query_row(params![public_key, now.0], |row| row.get(0))
         })
     }
@@ -73,16 +79,11 @@ impl Invites for SqliteStore {
     }
 }
 
-/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
-/// enough that no account alone makes an address one that nobody else can invite.
-const MOST_PER_SENDER: u32 = 5;
-
 fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::Result<bool> {
     let withdrawn = connection
-        .prepare_cached(
-            "UPDATE invite SET withdrawn_at = ?2
-             WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?2",
-        )?
+        .prepare_cached(&format!(
+            "UPDATE invite SET withdrawn_at = ?2 WHERE id = ?1 AND {OPEN} AND expires_at > ?2"
+        ))?
         .execute(params![id, now.0])?;
     if withdrawn == 0 {
         return Ok(false);
@@ -101,12 +102,11 @@ fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::
 fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
     let threepid = &invite.threepid;
     let too_many: Vec<[u8; 16]> = connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT id FROM invite
-             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND used_at IS NULL AND withdrawn_at IS NULL
-               AND expires_at > ?4
-             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5",
-        )?
+             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND {OPEN} AND expires_at > ?4
+             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5"
+        ))?
         .query_map(
             params![
                 threepid.medium().as_str(),
@@ -123,9 +123,6 @@ fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
     }
     Ok(())
 }
-
-/// Why the mail of a withdrawn invitation is dropped.
-const WITHDRAWN: &str = "the invitation was withdrawn";
 
 /// The whole transaction of an invitation.
 fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<InviteStored>> {
@@ -155,13 +152,12 @@ fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<Inv
 fn insert(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> {
     let invite = &new.invite;
     let inserted = connection
-        .prepare_cached(
-            "INSERT INTO invite (id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at)
+        .prepare_cached(&format!(
+            "INSERT INTO invite ({INVITE})
              SELECT :id, :key_id, :token, :medium, :address, :room_id, :sender, :public_key, :now, :expires_at
              WHERE (SELECT count(*) FROM invite
-                    WHERE medium = :medium AND address = :address AND used_at IS NULL AND withdrawn_at IS NULL
-                      AND expires_at > :now) < :most",
-        )?
+                    WHERE medium = :medium AND address = :address AND {OPEN} AND expires_at > :now) < :most"
+        ))?
         .execute(named_params! {
             ":id": invite.id, ":key_id": invite.key_id, ":token": invite.token,
             ":medium": invite.threepid.medium().as_str(), ":address": invite.threepid.address(),
@@ -216,16 +212,21 @@ pub(super) fn queued(
             let queued = message(row, WIDTH, about, to)?;
             let ends = (row.get(4)?, row.get(5)?);
             Ok(match state(ends, Timestamp(row.get(6)?), now) {
-                "used" => Err("the invitation was used"),
-                "withdrawn" => Err(WITHDRAWN),
-                "expired" => Err("the invitation has run out"),
-                _ => Ok(queued),
+                State::Open => Ok(queued),
+                State::Used => Err("the invitation was used"),
+                State::Withdrawn => Err(WITHDRAWN),
+                State::Expired => Err("the invitation has run out"),
             })
         })
         .optional()
 }
 
-fn invite(row: &Row<'_>) -> rusqlite::Result<Invite> {
+/// The columns that [`invite`] reads, in their order.
+pub(super) const INVITE: &str =
+    "id, key_id, token, medium, address, room_id, sender, public_key, created_at, expires_at";
+
+/// Reads the columns of [`INVITE`].
+pub(super) fn invite(row: &Row<'_>) -> rusqlite::Result<Invite> {
     Ok(Invite {
         id: row.get(0)?,
         key_id: row.get(1)?,
@@ -248,22 +249,45 @@ fn entry(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<InviteEntry> {
         to: Threepid::stored(row::medium(row, 1)?, row.get(2)?).masked(),
         room_id: row.get(3)?,
         sender: row.get(4)?,
-        state: state(ends, expires_at, now),
+        state: state(ends, expires_at, now).as_str(),
         created_at: Timestamp(row.get(5)?),
         expires_at,
     })
 }
 
-/// What has become of an invitation, by when it was used and when it was withdrawn.
+/// What has become of an invitation.
+#[derive(Clone, Copy)]
+enum State {
+    Open,
+    Used,
+    Withdrawn,
+    Expired,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used => "used",
+            Self::Withdrawn => "withdrawn",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What has become of one, by when it was used and when it was withdrawn.
 fn state(
     (used_at, withdrawn_at): (Option<i64>, Option<i64>),
     expires_at: Timestamp,
     now: Timestamp,
-) -> &'static str {
-    match () {
-        () if used_at.is_some() => "used",
-        () if withdrawn_at.is_some() => "withdrawn",
-        () if expires_at <= now => "expired",
-        () => "open",
+) -> State {
+    if used_at.is_some() {
+        State::Used
+    } else if withdrawn_at.is_some() {
+        State::Withdrawn
+    } else if expires_at <= now {
+        State::Expired
+    } else {
+        State::Open
     }
 }

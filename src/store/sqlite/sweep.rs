@@ -154,6 +154,7 @@ mod tests {
     };
 
     const NOW: Timestamp = Timestamp(1_795_341_600_000);
+    const DAY: Duration = Duration::from_hours(24);
 
     #[tokio::test]
     async fn what_somebody_accepted_is_known_half_a_year_after_they_left() {
@@ -202,5 +203,43 @@ mod tests {
             let account = store.identity_account([hash; 32], late).await.unwrap();
             assert_eq!(account.unwrap().accepted.len(), accepted);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_over_at_the_identity_server_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("test.db"), Role::Server).unwrap();
+        // Invitations for two days, of which the first was used now, and the second withdrawn.
+        let stored = store.write_one(|connection| {
+            connection.execute_batch(
+                "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 250)
+                 INSERT INTO invite SELECT
+                   randomblob(16), x'01020304', x'07', 'email', 'a@b.org', '!r:b', '@s:b', randomblob(32),
+                   1795341600000, 1795514400000,
+                   CASE n WHEN 1 THEN 1795341600000 END, CASE n WHEN 2 THEN 1795341600000 END FROM number;
+                 INSERT INTO identity_token VALUES
+                   (x'01', '@a:b', 1, 1795341600001), (x'02', '@a:b', 1, 1805341600000);",
+            )
+        });
+        stored.await.unwrap();
+        let sweep = async |now: Timestamp| {
+            let mut gone = 0;
+            loop {
+                match store.sweep(now.before(DAY), now).await.unwrap() {
+                    0 => return gone,
+                    step => {
+                        assert!(step <= 200, "{step} rows in one step");
+                        gone += step;
+                    }
+                }
+            }
+        };
+
+        let late = Duration::from_millis(1);
+        assert_eq!(sweep(NOW).await, 0);
+        assert_eq!(sweep(NOW + late).await, 1, "the token");
+        assert_eq!(sweep(NOW + 30 * DAY).await, 0);
+        assert_eq!(sweep(NOW + 30 * DAY + late).await, 2, "ended");
+        assert_eq!(sweep(NOW + 32 * DAY + late).await, 248, "expired");
     }
 }

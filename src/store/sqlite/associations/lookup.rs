@@ -52,12 +52,10 @@ pub(super) fn hashes(
     hashes: &[String],
 ) -> rusqlite::Result<LookedUp> {
     let moment = connection.unchecked_transaction()?;
-    let Some(pepper) = (match is_current(&moment, pepper)? {
-        Current::Yes(id) => Some(id),
+    let pepper = match is_current(&moment, pepper)? {
+        Current::Yes(id) => id,
         Current::No(current) => return Ok(LookedUp::OtherPepper(current)),
-        Current::None => None,
-    }) else {
-        return Ok(LookedUp::Found(HashMap::new()));
+        Current::None => return Ok(LookedUp::Found(HashMap::new())),
     };
     let mut asked: Vec<_> = hashes
         .iter()

@@ -1,8 +1,11 @@
 //! Homeservers that must be told of an association.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::association;
+use super::{
+    super::invites::{INVITE, OPEN, invite},
+    association,
+};
 use crate::{
     clock::Timestamp,
     store::{Association, DueOnbind, Invite},
@@ -10,9 +13,6 @@ use crate::{
 
 /// How many invitations are told at once; the others follow.
 const INVITES: u32 = 100;
-/// What an invitation must be like to be told: `?1` and `?2` are its address, `?3` is now.
-const OPEN: &str =
-    "medium = ?1 AND address = ?2 AND used_at IS NULL AND withdrawn_at IS NULL AND expires_at > ?3";
 
 /// Puts down that a homeserver is to be told. What was to be told of this address before is not: its row goes, so that
 /// whoever holds its lease finishes nothing of this one.
@@ -74,23 +74,10 @@ fn invites(
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Invite>> {
     let threepid = &association.threepid;
-    let invite = |row: &Row<'_>| {
-        Ok(Invite {
-            id: row.get(0)?,
-            key_id: row.get(1)?,
-            token: row.get(2)?,
-            threepid: threepid.clone(),
-            room_id: row.get(3)?,
-            sender: row.get(4)?,
-            public_key: row.get(5)?,
-            created_at: Timestamp(row.get(6)?),
-            expires_at: Timestamp(row.get(7)?),
-        })
-    };
     connection
         .prepare_cached(&format!(
-            "SELECT id, key_id, token, room_id, sender, public_key, created_at, expires_at
-             FROM invite WHERE {OPEN} ORDER BY created_at, id LIMIT ?4"
+            "SELECT {INVITE} FROM invite
+             WHERE medium = ?1 AND address = ?2 AND {OPEN} AND expires_at > ?3 ORDER BY created_at, id LIMIT ?4"
         ))?
         .query_map(
             params![
@@ -130,22 +117,22 @@ pub(super) fn finish(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut used = 0;
-    let mut mark = connection.prepare_cached(
-        "UPDATE invite SET used_at = ?2 WHERE id = ?1 AND used_at IS NULL AND withdrawn_at IS NULL",
-    )?;
+    let mut mark = connection.prepare_cached(&format!(
+        "UPDATE invite SET used_at = ?2 WHERE id = ?1 AND {OPEN}"
+    ))?;
     for invite in told {
         used += mark.execute(params![invite, now.0])?;
     }
-    let goes_on = used > 0 && has_more(connection, id, now)?;
-    let statement = if goes_on {
-        "UPDATE onbind SET due_at = ?2, leased = 0, tries = 0 WHERE id = ?1"
+    let done = if used > 0 && has_more(connection, id, now)? {
+        connection
+            .prepare_cached("UPDATE onbind SET due_at = ?2, leased = 0, tries = 0 WHERE id = ?1")?
+            .execute(params![id, now.0])
     } else {
-        "DELETE FROM onbind WHERE id = ?1 AND ?2 IS NOT NULL"
+        connection
+            .prepare_cached("DELETE FROM onbind WHERE id = ?1")?
+            .execute([id])
     };
-    connection
-        .prepare_cached(statement)?
-        .execute(params![id, now.0])
-        .map(drop)
+    done.map(drop)
 }
 
 fn has_more(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
@@ -161,7 +148,7 @@ fn has_more(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Resul
     };
     connection
         .prepare_cached(&format!(
-            "SELECT EXISTS (SELECT 1 FROM invite WHERE {OPEN})"
+            "SELECT EXISTS (SELECT 1 FROM invite WHERE medium = ?1 AND address = ?2 AND {OPEN} AND expires_at > ?3)"
         ))?
         .query_row(params![medium, address, now.0], |row| row.get(0))
 }
@@ -180,7 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         store::{
-            Associations, Sessions,
+            Associations,
             sqlite::{Role, SqliteStore},
         },
         threepid::Threepid,
@@ -274,44 +261,5 @@ mod tests {
         let again = due[0].association.clone();
         store.associate(again, None, "pepper").await.unwrap();
         assert_eq!(lease(&store, NOW).await, [1, 2]);
-    }
-
-    #[tokio::test]
-    async fn what_is_over_at_the_identity_server_is_swept() {
-        let (store, _dir) = stored().await;
-        invite(&store, 1, 250).await;
-        execute(
-            &store,
-            "UPDATE invite SET used_at = 1795341600000 WHERE substr(id, 1, 1) = x'01';
-             UPDATE invite SET withdrawn_at = 1795341600000 WHERE substr(id, 1, 1) = x'02';
-             INSERT INTO identity_token VALUES (x'01', '@a:b', 1, 1795341600001), (x'02', '@a:b', 1, 1805341600000);",
-        )
-        .await;
-        let sweep = async |now: Timestamp| {
-            let mut gone = 0;
-            loop {
-                match store.sweep(now.before(DAY), now).await.unwrap() {
-                    0 => return gone,
-                    step => {
-                        assert!(step <= 200, "{step} rows in one step");
-                        gone += step;
-                    }
-                }
-            }
-        };
-
-        assert_eq!(sweep(NOW).await, 0);
-        assert_eq!(sweep(NOW + Duration::from_millis(1)).await, 1, "the token");
-        assert_eq!(sweep(NOW + 30 * DAY).await, 0);
-        assert_eq!(
-            sweep(NOW + 30 * DAY + Duration::from_millis(1)).await,
-            2,
-            "ended"
-        );
-        assert_eq!(
-            sweep(NOW + 32 * DAY + Duration::from_millis(1)).await,
-            248,
-            "expired"
-        );
     }
 }
