@@ -1,5 +1,7 @@
 //! How often: limits per source and for all, in memory, and the rates of those that the store counts.
 
+mod settings;
+
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -7,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::settings::{Ceilings, Settings};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
@@ -22,111 +25,6 @@ const MOST_SOURCES: usize = 65_536;
 const MOST_REGISTERING: usize = 4;
 /// After how long who has too many under way may try again.
 const SHORTLY: Duration = Duration::from_secs(1);
-
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
-
-/// What text messages may cost at most: `[sms.ceilings]`. Each list holds for itself; all are counted in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ceilings {
-    /// Messages that one source asks for (IPv6: one /64), so that none can spend what is everybody's.
-    pub per_source: Vec<Rate>,
-    /// Messages to one number.
-    pub per_number: Vec<Rate>,
-    /// Messages to all numbers of one calling code.
-    pub per_calling_code: Vec<Rate>,
-    /// Messages in all.
-    pub total: Vec<Rate>,
-}
-
-impl Default for Ceilings {
-    fn default() -> Self {
-        let day = HOUR * 24;
-        Self {
-            per_source: vec![Rate::new(80, HOUR), Rate::new(200, day)],
-            per_number: vec![Rate::new(5, HOUR), Rate::new(10, day)],
-            per_calling_code: vec![Rate::new(100, HOUR), Rate::new(300, day)],
-            total: vec![Rate::new(200, HOUR), Rate::new(600, day)],
-        }
-    }
-}
-
-impl Ceilings {
-    /// No ceilings at all.
-    pub const OFF: Self = Self {
-        per_source: Vec::new(),
-        per_number: Vec::new(),
-        per_calling_code: Vec::new(),
-        total: Vec::new(),
-    };
-}
-
-/// All limits: `[limits]`, and `[sms.ceilings]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `requestToken`, per source address (IPv6: per /64).
-    pub per_source: Rate,
-    /// `submitToken`, per source address (IPv6: per /64).
-    pub per_source_submit: Rate,
-    /// Registrations that are begun, per source address (IPv6: per /64).
-    pub per_source_register: Rate,
-    /// Changes of an account's addresses, per account.
-    pub per_account: Rate,
-    /// Addresses that an account of the identity server looks up.
-    pub lookups_per_account: Rate,
-    /// Addresses that all accounts of one homeserver look up, and those that are looked up from one source address (IPv6: per
-    /// /64): whoever has a homeserver has as many accounts as they like.
-    pub lookups_per_homeserver: Rate,
-    /// Invitations that an account of the identity server sends.
-    pub invites_per_account: Rate,
-    /// `requestToken`, all together.
-    pub global: Rate,
-    /// Messages to one mailbox; counted in the store.
-    pub per_address: Rate,
-    /// Messages of one session; counted in the store.
-    pub per_session: Rate,
-    /// Codes tried for one mailbox, over all its sessions; counted in the store.
-    pub code_tries_per_address: Rate,
-    /// Text messages; counted in the store.
-    pub sms: Ceilings,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            per_source: Rate::new(100, HOUR),
-            per_source_submit: Rate::new(300, HOUR),
-            per_source_register: Rate::new(300, HOUR),
-            per_account: Rate::new(300, HOUR),
-            lookups_per_account: Rate::new(100_000, HOUR * 24),
-            lookups_per_homeserver: Rate::new(1_000_000, HOUR * 24),
-            invites_per_account: Rate::new(50, HOUR),
-            global: Rate::new(1000, MINUTE),
-            per_address: Rate::new(10, HOUR),
-            per_session: Rate::new(5, Duration::from_mins(30)),
-            code_tries_per_address: Rate::new(30, HOUR),
-            sms: Ceilings::default(),
-        }
-    }
-}
-
-impl Settings {
-    /// No limits at all.
-    pub const OFF: Self = Self {
-        per_source: Rate::OFF,
-        per_source_submit: Rate::OFF,
-        per_source_register: Rate::OFF,
-        per_account: Rate::OFF,
-        lookups_per_account: Rate::OFF,
-        lookups_per_homeserver: Rate::OFF,
-        invites_per_account: Rate::OFF,
-        global: Rate::OFF,
-        per_address: Rate::OFF,
-        per_session: Rate::OFF,
-        code_tries_per_address: Rate::OFF,
-        sms: Ceilings::OFF,
-    };
-}
 
 /// The limits that are counted in memory.
 #[derive(Debug)]
@@ -324,6 +222,8 @@ fn forget<K: Eq + Hash>(buckets: &Mutex<HashMap<K, Timestamp>>, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn source(number: u32) -> Source {
         Source::of(std::net::Ipv4Addr::from_bits(number).into())
