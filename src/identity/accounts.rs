@@ -9,11 +9,12 @@ use super::IdentityRules;
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    limits::Asker,
     secret::{AccessToken, random},
     server_name::ServerName,
     source::Source,
     store::{IdentityAccount, NewIdentityToken},
-    user_id::server_of,
+    user_id::{host_of, server_of},
 };
 
 /// How much of a token's life must have passed, at most, before its use writes that it lives on: of a short life, half.
@@ -102,6 +103,18 @@ impl IdentityRules {
         }
         self.renew(hash, account.expires_at, now).await;
         Ok(account)
+    }
+
+    /// A user as limits see one. A homeserver that the operator names is not counted: its accounts are no stranger's to make,
+    /// and none of them may use up what is all others'.
+    pub(super) fn asker<'a>(&self, user_id: &'a str, source: Source) -> Asker<'a> {
+        let is_named = server_of(user_id).is_some_and(|it| self.settings.homeservers.contains(&it));
+        let homeserver = host_of(user_id).filter(|_| !is_named);
+        Asker {
+            user_id,
+            homeserver,
+            source,
+        }
     }
 
     /// Whether the operator admits the users of a homeserver.

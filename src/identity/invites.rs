@@ -97,7 +97,8 @@ impl IdentityRules {
     pub(crate) async fn store_invite(&self, request: InviteRequest) -> Result<Invited> {
         let (validation, now) = (&self.validation, self.validation.clock.now());
         validation.limiter.count_request(request.source, now)?;
-        validation.limiter.count_invite(&request.sender, now)?;
+        let asker = self.asker(&request.sender, request.source);
+        validation.limiter.count_invite(&asker, now)?;
         let policy = &validation.settings.policy;
         policy.check(Purpose::Identity, &request.threepid, None)?;
         let medium = request.threepid.medium();

@@ -1,109 +1,100 @@
 //! How often: limits per source and for all, in memory, and the rates of those that the store counts.
 
+mod buckets;
 mod settings;
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use self::buckets::Buckets;
 pub use self::settings::{Ceilings, Settings};
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
     in_flight::{Entered, InFlight},
-    rate::Rate,
     source::Source,
 };
-
-/// How many sources, and how many accounts, are told apart; those beyond share one bucket, so that strangers can not fill the memory.
-const MOST_SOURCES: usize = 65_536;
 
 /// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
 const MOST_REGISTERING: usize = 4;
 /// After how long who has too many under way may try again.
 const SHORTLY: Duration = Duration::from_secs(1);
 
+/// A user of the identity server, as limits see one.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) user_id: &'a str,
+    /// The host of their homeserver; `None` if it is not counted.
+    pub(crate) homeserver: Option<String>,
+    /// Where they ask from.
+    pub(crate) source: Source,
+}
+
 /// The limits that are counted in memory.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    settings: Settings,
-    requests: Mutex<HashMap<Source, Timestamp>>,
-    submissions: Mutex<HashMap<Source, Timestamp>>,
-    registrations: Mutex<HashMap<Source, Timestamp>>,
+    requests: Buckets<Source>,
+    submissions: Buckets<Source>,
+    registrations: Buckets<Source>,
     registering: InFlight<Source>,
-    accounts: Mutex<HashMap<String, Timestamp>>,
-    lookups: Mutex<HashMap<String, Timestamp>>,
-    lookups_of_homeservers: Mutex<HashMap<String, Timestamp>>,
-    lookups_of_sources: Mutex<HashMap<Source, Timestamp>>,
-    invites: Mutex<HashMap<String, Timestamp>>,
-    global: Mutex<Option<Timestamp>>,
+    accounts: Buckets<String>,
+    lookups: OfUsers,
+    lookups_of_sources: Buckets<Source>,
+    invites: OfUsers,
+    global: Buckets<()>,
 }
 
 impl Limiter {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            settings,
-            requests: Mutex::default(),
-            submissions: Mutex::default(),
-            registrations: Mutex::default(),
+            requests: Buckets::new(settings.per_source),
+            submissions: Buckets::new(settings.per_source_submit),
+            registrations: Buckets::new(settings.per_source_register),
             registering: InFlight::new(MOST_REGISTERING),
-            accounts: Mutex::default(),
-            lookups: Mutex::default(),
-            lookups_of_homeservers: Mutex::default(),
-            lookups_of_sources: Mutex::default(),
-            invites: Mutex::default(),
-            global: Mutex::default(),
+            accounts: Buckets::new(settings.per_account),
+            lookups: OfUsers {
+                accounts: Buckets::new(settings.lookups_per_account),
+                homeservers: Buckets::new(settings.lookups_per_homeserver),
+            },
+            lookups_of_sources: Buckets::new(settings.lookups_per_homeserver),
+            invites: OfUsers {
+                accounts: Buckets::new(settings.invites_per_account),
+                homeservers: Buckets::new(settings.invites_per_homeserver),
+            },
+            global: Buckets::new(settings.global),
         }
     }
 
-    /// Counts one `requestToken`.
+    /// Counts one `requestToken`, or what asks for a message likewise.
     pub(crate) fn count_request(&self, source: Source, now: Timestamp) -> Result<()> {
-        count_source(self.settings.per_source, &self.requests, source, now)?;
-        let mut full_at = lock(&self.global);
-        *full_at = Some(self.settings.global.take(*full_at, now).map_err(limited)?);
-        Ok(())
+        count_source(&self.requests, source, 1, now)?;
+        self.global.take((), 1, now)
     }
 
     /// Takes the count of a `requestToken` back, which turned out to repeat an accepted one.
     pub(crate) fn give_request_back(&self, source: Source) {
-        let mut requests = lock(&self.requests);
-        if let Some(full_at) = requests.get_mut(&source) {
-            *full_at = self.settings.per_source.give_back(*full_at);
-        }
-        let mut global = lock(&self.global);
-        *global = global.map(|full_at| self.settings.global.give_back(full_at));
+        give_source_back(&self.requests, source, 1);
+        self.global.give_back((), 1);
     }
 
     /// Counts one `submitToken`.
     pub(crate) fn count_submission(&self, source: Source, now: Timestamp) -> Result<()> {
-        count_source(
-            self.settings.per_source_submit,
-            &self.submissions,
-            source,
-            now,
-        )
+        count_source(&self.submissions, source, 1, now)
     }
 
     /// Takes the count of a submission back, which turned out to be what need not be counted.
     pub(crate) fn give_submission_back(&self, source: Source) {
-        if let Some(full_at) = lock(&self.submissions).get_mut(&source) {
-            *full_at = self.settings.per_source_submit.give_back(*full_at);
-        }
+        give_source_back(&self.submissions, source, 1);
     }
 
     /// Counts one registration that is begun.
     pub(crate) fn count_registration(&self, source: Source, now: Timestamp) -> Result<()> {
-        let rate = self.settings.per_source_register;
-        count_source(rate, &self.registrations, source, now)
+        count_source(&self.registrations, source, 1, now)
     }
 
     /// Begins a registration that waits for another server, until the guard is dropped. Without a limit of registrations
     /// there is none here.
     pub(crate) fn begin_registration(&self, source: Source) -> Result<Option<Entered<'_, Source>>> {
-        if source == Source::Homeserver || self.settings.per_source_register == Rate::OFF {
+        if source == Source::Homeserver || self.registrations.are_off() {
             return Ok(None);
         }
         let entered = self.registering.enter(source);
@@ -112,116 +103,112 @@ impl Limiter {
 
     /// Counts one change that an account asks for.
     pub(crate) fn count_change(&self, user_id: &str, now: Timestamp) -> Result<()> {
-        let (rate, account) = (self.settings.per_account, user_id.to_owned());
-        count_one(rate, &self.accounts, account, String::new(), now)
+        self.accounts.take(user_id.to_owned(), 1, now)
     }
 
-    /// Counts the addresses that an account of a homeserver looks up from somewhere. An account that is over its limit spends
-    /// nothing of what it shares with others.
+    /// Counts the addresses that somebody looks up: for where they ask from, for their homeserver and for themselves; or, if
+    /// one of these is over its limit, for none.
     pub(crate) fn count_lookup(
         &self,
-        (user_id, homeserver): (&str, &str),
-        source: Source,
+        asker: &Asker<'_>,
         addresses: u32,
         now: Timestamp,
     ) -> Result<()> {
-        let account = (user_id.to_owned(), String::new());
-        let rate = self.settings.lookups_per_account;
-        count_many(rate, &self.lookups, account, addresses, now)?;
-        let rate = self.settings.lookups_per_homeserver;
-        if source != Source::Homeserver {
-            let source = (source, Source::Unknown);
-            count_many(rate, &self.lookups_of_sources, source, addresses, now)?;
+        count_source(&self.lookups_of_sources, asker.source, addresses, now)?;
+        let counted = self.lookups.count(asker, addresses, now);
+        if counted.is_err() {
+            give_source_back(&self.lookups_of_sources, asker.source, addresses);
         }
-        let homeserver = (homeserver.to_owned(), String::new());
-        count_many(
-            rate,
-            &self.lookups_of_homeservers,
-            homeserver,
-            addresses,
-            now,
-        )
+        counted
     }
 
-    /// Counts one invitation that an account sends.
-    pub(crate) fn count_invite(&self, user_id: &str, now: Timestamp) -> Result<()> {
-        let (rate, account) = (self.settings.invites_per_account, user_id.to_owned());
-        count_one(rate, &self.invites, account, String::new(), now)
+    /// Takes the count of addresses back that were not looked up after all.
+    pub(crate) fn give_lookup_back(&self, asker: &Asker<'_>, addresses: u32) {
+        give_source_back(&self.lookups_of_sources, asker.source, addresses);
+        self.lookups.give_back(asker, addresses);
+    }
+
+    /// Counts one invitation that somebody sends, for their homeserver and for themselves, or for neither.
+    pub(crate) fn count_invite(&self, asker: &Asker<'_>, now: Timestamp) -> Result<()> {
+        self.invites.count(asker, 1, now)
     }
 
     /// Forgets sources and accounts whose bucket is full again.
     pub(crate) fn forget_full(&self, now: Timestamp) {
-        forget(&self.requests, now);
-        forget(&self.submissions, now);
-        forget(&self.registrations, now);
-        forget(&self.accounts, now);
-        forget(&self.lookups, now);
-        forget(&self.lookups_of_homeservers, now);
-        forget(&self.lookups_of_sources, now);
-        forget(&self.invites, now);
+        self.requests.forget_full(now);
+        self.submissions.forget_full(now);
+        self.registrations.forget_full(now);
+        self.accounts.forget_full(now);
+        self.lookups.forget_full(now);
+        self.lookups_of_sources.forget_full(now);
+        self.invites.forget_full(now);
     }
 }
 
-fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
-    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+/// What users of the identity server do, counted for each and for all of a homeserver.
+#[derive(Debug)]
+struct OfUsers {
+    accounts: Buckets<String>,
+    homeservers: Buckets<String>,
+}
+
+impl OfUsers {
+    /// Counts for both or for neither. For the homeserver first: one that is over its limit fills the memory with no accounts.
+    fn count(&self, asker: &Asker<'_>, many: u32, now: Timestamp) -> Result<()> {
+        if let Some(homeserver) = &asker.homeserver {
+            self.homeservers.take(homeserver.clone(), many, now)?;
+        }
+        let counted = self.accounts.take(asker.user_id.to_owned(), many, now);
+        if counted.is_err() {
+            self.give_homeserver_back(asker, many);
+        }
+        counted
+    }
+
+    fn give_back(&self, asker: &Asker<'_>, many: u32) {
+        self.give_homeserver_back(asker, many);
+        self.accounts.give_back(asker.user_id.to_owned(), many);
+    }
+
+    fn give_homeserver_back(&self, asker: &Asker<'_>, many: u32) {
+        if let Some(homeserver) = &asker.homeserver {
+            self.homeservers.give_back(homeserver.clone(), many);
+        }
+    }
+
+    fn forget_full(&self, now: Timestamp) {
+        self.accounts.forget_full(now);
+        self.homeservers.forget_full(now);
+    }
 }
 
 pub(crate) fn limited(retry_after: Duration) -> Error {
     Error::Limited { retry_after }
 }
 
+/// Counts for a source, unless it is a homeserver, which asks for all its users.
 fn count_source(
-    rate: Rate,
-    buckets: &Mutex<HashMap<Source, Timestamp>>,
+    buckets: &Buckets<Source>,
     source: Source,
-    now: Timestamp,
-) -> Result<()> {
-    if source == Source::Homeserver {
-        return Ok(());
-    }
-    count_one(rate, buckets, source, Source::Unknown, now)
-}
-
-/// Counts one for `who`; where too many are told apart already, for `others`.
-fn count_one<K: Eq + Hash>(
-    rate: Rate,
-    buckets: &Mutex<HashMap<K, Timestamp>>,
-    who: K,
-    others: K,
-    now: Timestamp,
-) -> Result<()> {
-    count_many(rate, buckets, (who, others), 1, now)
-}
-
-fn count_many<K: Eq + Hash>(
-    rate: Rate,
-    buckets: &Mutex<HashMap<K, Timestamp>>,
-    (who, others): (K, K),
     many: u32,
     now: Timestamp,
 ) -> Result<()> {
-    if rate == Rate::OFF {
-        return Ok(());
+    match source {
+        Source::Homeserver => Ok(()),
+        source => buckets.take(source, many, now),
     }
-    let mut buckets = lock(buckets);
-    let is_told_apart = buckets.len() < MOST_SOURCES || buckets.contains_key(&who);
-    let who = if is_told_apart { who } else { others };
-    let full_at = rate
-        .take_many(many, buckets.get(&who).copied(), now)
-        .map_err(limited)?;
-    buckets.insert(who, full_at);
-    Ok(())
 }
 
-fn forget<K: Eq + Hash>(buckets: &Mutex<HashMap<K, Timestamp>>, now: Timestamp) {
-    let mut buckets = lock(buckets);
-    buckets.retain(|_, full_at| *full_at > now);
-    buckets.shrink_to(1024);
+fn give_source_back(buckets: &Buckets<Source>, source: Source, many: u32) {
+    if source != Source::Homeserver {
+        buckets.give_back(source, many);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rate::Rate;
 
     const MINUTE: Duration = Duration::from_mins(1);
 
@@ -231,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_source_does_not_spend_what_is_another_s() {
-        let limiter = Limiter::new(Settings {
+        let limiter = Limiter::new(&Settings {
             per_source: Rate::new(2, MINUTE),
             ..Settings::OFF
         });
@@ -256,7 +243,7 @@ mod tests {
             global: Rate::new(3, MINUTE),
             ..Settings::OFF
         };
-        let limiter = Limiter::new(settings);
+        let limiter = Limiter::new(&settings);
         for _ in 0..10 {
             let _ = limiter.count_request(source(1), Timestamp(0));
         }
@@ -267,7 +254,7 @@ mod tests {
 
     #[test]
     fn one_account_does_not_spend_what_is_another_s() {
-        let limiter = Limiter::new(Settings {
+        let limiter = Limiter::new(&Settings {
             per_account: Rate::new(1, MINUTE),
             ..Settings::OFF
         });
@@ -286,7 +273,7 @@ mod tests {
             global: Rate::new(3, MINUTE),
             ..Settings::OFF
         };
-        let limiter = Limiter::new(settings);
+        let limiter = Limiter::new(&settings);
         let now = Timestamp(0);
         for _ in 0..3 {
             assert!(limiter.count_request(Source::Homeserver, now).is_ok());
@@ -295,18 +282,79 @@ mod tests {
         assert!(limiter.count_request(Source::Homeserver, now).is_err());
     }
 
+    fn asker(user_id: &str, homeserver: u32, from: u32) -> Asker<'_> {
+        Asker {
+            user_id,
+            homeserver: Some(homeserver.to_string()),
+            source: source(from),
+        }
+    }
+
     #[test]
-    fn memory_is_bounded_and_full_buckets_are_forgotten() {
-        let limiter = Limiter::new(Settings {
-            per_source: Rate::new(1, MINUTE),
+    fn a_lookup_that_is_refused_spends_nothing_of_anybody_s() {
+        let limiter = Limiter::new(&Settings {
+            lookups_per_account: Rate::new(5, MINUTE),
+            lookups_per_homeserver: Rate::new(10, MINUTE),
             ..Settings::OFF
         });
-        let bound = u32::try_from(MOST_SOURCES).unwrap();
-        for number in 0..bound + 10 {
-            let _ = limiter.count_request(source(number), Timestamp(0));
+        let count = |asker: &Asker<'_>, many| limiter.count_lookup(asker, many, Timestamp(0));
+        count(&asker("a", 1, 1), 5).unwrap();
+        for _ in 0..9 {
+            assert!(count(&asker("a", 1, 1), 5).is_err(), "the account's");
         }
-        assert!(limiter.requests.lock().unwrap().len() <= MOST_SOURCES + 1);
-        limiter.forget_full(Timestamp(0) + MINUTE);
-        assert!(limiter.requests.lock().unwrap().is_empty());
+        count(&asker("b", 1, 1), 5).unwrap();
+        for (homeserver, from) in [(1, 2), (2, 1)] {
+            assert!(count(&asker("c", homeserver, from), 5).is_err());
+        }
+        count(&asker("c", 2, 2), 5).unwrap();
+        count(&asker("d", 2, 2), 5).unwrap();
+    }
+
+    #[test]
+    fn what_is_given_back_of_a_lookup_is_everybody_s_again() {
+        let limiter = Limiter::new(&Settings {
+            lookups_per_account: Rate::new(5, MINUTE),
+            lookups_per_homeserver: Rate::new(5, MINUTE),
+            ..Settings::OFF
+        });
+        let asker = asker("a", 1, 1);
+        limiter.count_lookup(&asker, 5, Timestamp(0)).unwrap();
+
+        limiter.give_lookup_back(&asker, 4);
+
+        limiter.count_lookup(&asker, 4, Timestamp(0)).unwrap();
+        assert!(limiter.count_lookup(&asker, 1, Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn who_can_not_ask_from_there_is_not_remembered() {
+        let limiter = Limiter::new(&Settings {
+            lookups_per_account: Rate::new(5, MINUTE),
+            lookups_per_homeserver: Rate::new(1, MINUTE),
+            ..Settings::OFF
+        });
+        let user_ids: Vec<_> = (0..9).map(|number| number.to_string()).collect();
+        for user_id in &user_ids {
+            let _ = limiter.count_lookup(&asker(user_id, 1, 1), 1, Timestamp(0));
+        }
+
+        assert_eq!(limiter.lookups.accounts.len(), 1);
+    }
+
+    #[test]
+    fn a_homeserver_that_is_not_counted_is_no_limit_of_its_accounts() {
+        let limiter = Limiter::new(&Settings {
+            invites_per_account: Rate::new(2, MINUTE),
+            invites_per_homeserver: Rate::new(1, MINUTE),
+            ..Settings::OFF
+        });
+        let named = Asker {
+            homeserver: None,
+            ..asker("a", 1, 1)
+        };
+        let other = asker("b", 1, 1);
+        let count = |asker| limiter.count_invite(asker, Timestamp(0)).is_ok();
+        assert!(count(&named) && count(&named) && !count(&named));
+        assert!(count(&other) && !count(&other));
     }
 }

@@ -45,22 +45,25 @@ impl Ceilings {
 /// All limits: `[limits]`, and `[sms.ceilings]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `requestToken`, per source address (IPv6: per /64).
+    /// `requestToken` and `store-invite`, per source address (IPv6: per /64).
     pub per_source: Rate,
-    /// `submitToken`, per source address (IPv6: per /64).
+    /// `submitToken`, and likewise `3pid/unbind` and `sign-ed25519`, per source address (IPv6: per /64).
     pub per_source_submit: Rate,
     /// Registrations that are begun, per source address (IPv6: per /64).
     pub per_source_register: Rate,
-    /// Changes of an account's addresses, per account.
+    /// Changes of an account's addresses, and the identity server's `requestToken`, per account.
     pub per_account: Rate,
     /// Addresses that an account of the identity server looks up.
     pub lookups_per_account: Rate,
     /// Addresses that all accounts of one homeserver look up, and those that are looked up from one source address (IPv6: per
-    /// /64): whoever has a homeserver has as many accounts as they like.
+    /// /64): whoever has a homeserver has as many accounts as they like. A homeserver that
+    /// [`identity::Settings::homeservers`](crate::identity::Settings) names is not counted.
     pub lookups_per_homeserver: Rate,
     /// Invitations that an account of the identity server sends.
     pub invites_per_account: Rate,
-    /// `requestToken`, all together.
+    /// Invitations that all accounts of one homeserver send, unless it is named there.
+    pub invites_per_homeserver: Rate,
+    /// `requestToken` and `store-invite`, all together.
     pub global: Rate,
     /// Messages to one mailbox; counted in the store.
     pub per_address: Rate,
@@ -82,6 +85,7 @@ impl Default for Settings {
             lookups_per_account: Rate::new(100_000, HOUR * 24),
             lookups_per_homeserver: Rate::new(1_000_000, HOUR * 24),
             invites_per_account: Rate::new(50, HOUR),
+            invites_per_homeserver: Rate::new(500, HOUR * 24),
             global: Rate::new(1000, MINUTE),
             per_address: Rate::new(10, HOUR),
             per_session: Rate::new(5, Duration::from_mins(30)),
@@ -101,6 +105,7 @@ impl Settings {
         lookups_per_account: Rate::OFF,
         lookups_per_homeserver: Rate::OFF,
         invites_per_account: Rate::OFF,
+        invites_per_homeserver: Rate::OFF,
         global: Rate::OFF,
         per_address: Rate::OFF,
         per_session: Rate::OFF,

@@ -1,9 +1,9 @@
-//! How many invitations an address has.
+//! How many invitations an address has, and how many are sent.
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use threepid::{clock::Clock, store::Invites};
+use threepid::{clock::Clock, limits, rate::Rate, store::Invites};
 
 use crate::support::app::*;
 
@@ -34,6 +34,11 @@ async fn is_valid(app: &TestApp, key: &Value) -> bool {
 fn assert_full(answer: &Answer) {
     let told = (answer.status.as_u16(), &*answer.errcode());
     assert_eq!(told, (400, "M_TOO_LARGE"), "{}", answer.text);
+}
+
+fn assert_limited(answer: &Answer) {
+    let told = (answer.status.as_u16(), &*answer.errcode());
+    assert_eq!(told, (429, "M_LIMIT_EXCEEDED"), "{}", answer.text);
 }
 
 #[tokio::test]
@@ -111,4 +116,50 @@ async fn what_is_open_no_more_makes_room() {
     assert_full(&invite(&app, BOB, ALICE).await);
     app.wait(Duration::from_hours(1));
     invited(&app, BOB, ALICE).await;
+}
+
+/// Two accounts of one homeserver may invite, and three in all.
+fn with_few_per_homeserver(homeservers: &[&str]) -> TestApp {
+    let day = Duration::from_hours(24);
+    let limits = limits::Settings {
+        invites_per_account: Rate::new(2, day),
+        invites_per_homeserver: Rate::new(3, day),
+        ..limits::Settings::OFF
+    };
+    let named = homeservers.iter().map(|name| name.parse().expect("a name"));
+    TestApp::with(|builder| {
+        with_identity(builder.limits(limits), |settings| {
+            settings.homeservers = named.collect();
+        })
+    })
+}
+
+#[tokio::test]
+async fn accounts_of_one_homeserver_invite_only_so_many_together() {
+    let app = with_few_per_homeserver(&[]);
+    invited(&app, BOB, "one@example.org").await;
+    invited(&app, BOB, "two@example.org").await;
+    assert_limited(&invite(&app, BOB, "three@example.org").await);
+
+    invited(&app, "@carol:example.net:8448", "three@example.org").await;
+
+    for sender in ["@carol:example.net:8448", "@dora:EXAMPLE.net"] {
+        assert_limited(&invite(&app, sender, "four@example.org").await);
+    }
+    invited(&app, "@dora:example.com", "four@example.org").await;
+    app.wait(Duration::from_hours(24));
+    invited(&app, "@dora:example.net", "five@example.org").await;
+}
+
+#[tokio::test]
+async fn a_homeserver_that_the_operator_names_shares_no_limit_of_invitations() {
+    let app = with_few_per_homeserver(&["example.com", "example.net"]);
+    for number in 0..4 {
+        let sender = format!("@user{number}:example.net");
+        invited(&app, &sender, &format!("u{number}@example.org")).await;
+    }
+
+    invited(&app, "@user0:example.net", "again@example.org").await;
+
+    assert_limited(&invite(&app, "@user0:example.net", "more@example.org").await);
 }

@@ -28,6 +28,7 @@ mod identity_invite_limits;
 mod identity_invites;
 mod identity_keys;
 mod identity_lookup;
+mod identity_lookup_limits;
 mod identity_onbind;
 mod identity_register;
 mod identity_terms;

@@ -1,0 +1,146 @@
+//! How much is looked up.
+
+use std::time::Duration;
+
+use axum::{body::Body, http::Request};
+use serde_json::{Value, json};
+use threepid::{limits, rate::Rate, secret::AccessToken};
+
+use crate::support::app::*;
+
+const DAY: Duration = Duration::from_hours(24);
+const ALICE: &str = "@alice:example.org";
+
+fn with(limits: limits::Settings, homeservers: &[&str]) -> TestApp {
+    let named = homeservers.iter().map(|name| name.parse().expect("a name"));
+    TestApp::with(|builder| {
+        with_identity(builder.limits(limits), |settings| {
+            settings.lookup_addresses = 20;
+            settings.homeservers = named.collect();
+        })
+    })
+}
+
+/// Ten addresses for an account, fifteen for all of a homeserver, or of a source.
+fn with_few(homeservers: &[&str]) -> TestApp {
+    let limits = limits::Settings {
+        lookups_per_account: Rate::new(10, DAY),
+        lookups_per_homeserver: Rate::new(15, DAY),
+        ..limits::Settings::OFF
+    };
+    with(limits, homeservers)
+}
+
+async fn pepper(app: &TestApp) -> Value {
+    let token = app.identity_token("@pepper:example.org").await;
+    app.get_as(&token, "hash_details").await.json()["lookup_pepper"].take()
+}
+
+fn request(token: &AccessToken, method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(format!("{IDENTITY}/{path}"))
+        .header("authorization", format!("Bearer {}", token.reveal()))
+        .body(body.into())
+        .expect("a request")
+}
+
+/// A lookup of so many addresses, from the source of this number.
+async fn look_up(app: &TestApp, user_id: &str, from: u8, count: usize) -> Answer {
+    let addresses = vec!["A".repeat(43); count];
+    let body =
+        json!({ "algorithm": "sha256", "pepper": pepper(app).await, "addresses": addresses });
+    let token = app.identity_token(user_id).await;
+    let request = request(&token, "POST", "lookup", body.to_string());
+    app.send_from(&format!("192.0.2.{from}:4711"), request)
+        .await
+}
+
+fn told(answer: &Answer) -> (u16, String) {
+    let status = answer.status.as_u16();
+    let errcode = if status == 200 {
+        String::new()
+    } else {
+        answer.errcode()
+    };
+    (status, errcode)
+}
+
+fn assert_limited(answer: &Answer) {
+    assert_eq!(told(answer), (429, "M_LIMIT_EXCEEDED".to_owned()));
+    assert!(answer.json()["retry_after_ms"].is_u64());
+}
+
+#[tokio::test]
+async fn ports_and_capitals_make_no_other_homeserver() {
+    let app = with_few(&[]);
+    assert_eq!(look_up(&app, "@a:example.com", 1, 10).await.status, 200);
+
+    for (from, user_id) in ["@b:example.com:8448", "@c:EXAMPLE.com", "@d:example.com:1"]
+        .into_iter()
+        .enumerate()
+    {
+        let from = u8::try_from(from).unwrap() + 2;
+        assert_limited(&look_up(&app, user_id, from, 6).await);
+    }
+
+    assert_eq!(look_up(&app, "@e:example.com:8448", 9, 5).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_homeserver_that_the_operator_names_shares_no_limit_of_lookups() {
+    let app = with_few(&["example.com", "example.net", "example.org"]);
+
+    for (number, from) in [1, 2, 3, 4].into_iter().enumerate() {
+        let user_id = format!("@user{number}:example.com");
+        assert_eq!(look_up(&app, &user_id, from, 10).await.status, 200);
+    }
+
+    assert_limited(&look_up(&app, "@user0:example.com", 5, 1).await);
+    assert_eq!(look_up(&app, "@one:example.net", 6, 10).await.status, 200);
+    assert_limited(&look_up(&app, "@two:example.net", 6, 10).await);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_for_another_s_sake_is_charged_nothing() {
+    let app = with_few(&[]);
+    assert_eq!(look_up(&app, "@a:example.com", 1, 10).await.status, 200);
+
+    for _ in 0..3 {
+        assert_limited(&look_up(&app, "@b:example.net", 1, 10).await);
+        assert_limited(&look_up(&app, "@b:example.com", 2, 10).await);
+        assert_limited(&look_up(&app, "@a:example.com", 2, 1).await);
+    }
+
+    assert_eq!(look_up(&app, "@b:example.net", 2, 10).await.status, 200);
+    assert_eq!(look_up(&app, "@c:example.com", 3, 5).await.status, 200);
+    assert_eq!(look_up(&app, "@d:example.net", 1, 5).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_lookup_costs_one_address_at_least_whatever_becomes_of_it() {
+    let refusals = [
+        ("M_INVALID_PEPPER", "pepper", json!("stale")),
+        ("M_INVALID_PARAM", "algorithm", json!("md5")),
+        ("M_TOO_LARGE", "addresses", json!(vec!["x"; 21])),
+        ("", "addresses", json!([])),
+    ];
+    for (errcode, key, value) in refusals {
+        let app = with_few(&[]);
+        let token = app.identity_token(ALICE).await;
+        let addresses = vec!["A".repeat(43); 8];
+        let mut body = json!({
+            "algorithm": "sha256", "pepper": pepper(&app).await, "addresses": addresses,
+        });
+        body[key] = value;
+
+        for _ in 0..3 {
+            let answer = app.post_as(&token, "lookup", &body).await;
+            assert_eq!(told(&answer).1, errcode, "{}", answer.text);
+        }
+
+        assert_limited(&look_up(&app, ALICE, 1, 8).await);
+        assert_eq!(look_up(&app, ALICE, 1, 7).await.status, 200, "{errcode}");
+        assert_limited(&app.post_as(&token, "lookup", &body).await);
+    }
+}
