@@ -46,13 +46,16 @@ impl IdentityRules {
     /// Ends a token.
     ///
     /// # Errors
-    /// [`Error::UnknownToken`] if it works no more, or never did.
-    pub(crate) async fn log_out(&self, token: &AccessToken) -> Result<()> {
+    /// [`Error::UnknownToken`] if it works no more, or never did; [`Error::Limited`] where too many such came from.
+    pub(crate) async fn log_out(&self, token: &AccessToken, source: Source) -> Result<()> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
+        let limiter = &self.validation.limiter;
+        limiter.check_tokens(source, now)?;
         let store = &self.validation.store;
         if store.remove_identity_token(hash, now).await? {
             Ok(())
         } else {
+            limiter.count_refused_token(source, now)?;
             Err(Error::UnknownToken { soft_logout: false })
         }
     }
@@ -75,9 +78,9 @@ impl IdentityRules {
     /// The user of a token, who has accepted the terms. A token that is used lives on.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`], [`Error::TermsNotSigned`].
-    pub(crate) async fn account(&self, token: &AccessToken) -> Result<String> {
-        let account = self.account_before_terms(token).await?;
+    /// [`Error::Unauthorized`], [`Error::TermsNotSigned`]; [`Error::Limited`].
+    pub(crate) async fn account(&self, token: &AccessToken, source: Source) -> Result<String> {
+        let account = self.account_before_terms(token, source).await?;
         self.check_terms(&account.accepted)?;
         Ok(account.user_id)
     }
@@ -85,22 +88,25 @@ impl IdentityRules {
     /// The account of a token, whatever its user has accepted.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more.
+    /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more; [`Error::Limited`]
+    /// where too many tokens that are not known came from, before the store is asked.
     pub(crate) async fn account_before_terms(
         &self,
         token: &AccessToken,
+        source: Source,
     ) -> Result<IdentityAccount> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
+        let limiter = &self.validation.limiter;
+        limiter.check_tokens(source, now)?;
         let found = self.validation.store.identity_account(hash, now).await?;
-        let account = found.ok_or(Error::Unauthorized)?;
         // The operator may have changed their mind since it was given out.
-        let is_admitted = match server_of(&account.user_id) {
-            Some(server) => self.admits(&server),
-            None => false,
-        };
-        if !is_admitted {
+        let admitted = found.filter(|account| {
+            server_of(&account.user_id).is_some_and(|server| self.admits(&server))
+        });
+        let Some(account) = admitted else {
+            limiter.count_refused_token(source, now)?;
             return Err(Error::Unauthorized);
-        }
+        };
         self.renew(hash, account.expires_at, now).await;
         Ok(account)
     }

@@ -45,6 +45,14 @@ impl<K: Eq + Hash> Buckets<K> {
         Ok(())
     }
 
+    /// That one could be taken.
+    pub(super) fn check(&self, who: K, now: Timestamp) -> Result<()> {
+        let buckets = self.lock();
+        let who = told_apart(&buckets, who);
+        let taken = self.rate.take(buckets.get(&who).copied(), now);
+        taken.map(drop).map_err(limited)
+    }
+
     /// Puts several back that were taken.
     pub(super) fn give_back(&self, who: K, many: u32) {
         let mut buckets = self.lock();

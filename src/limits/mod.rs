@@ -34,6 +34,7 @@ pub(crate) struct Asker<'a> {
 pub(crate) struct Limiter {
     requests: Buckets<Source>,
     submissions: Buckets<Source>,
+    refused_tokens: Buckets<Source>,
     registrations: Buckets<Source>,
     registering: InFlight<Source>,
     accounts: Buckets<String>,
@@ -48,6 +49,7 @@ impl Limiter {
         Self {
             requests: Buckets::new(settings.per_source),
             submissions: Buckets::new(settings.per_source_submit),
+            refused_tokens: Buckets::new(settings.per_source_submit),
             registrations: Buckets::new(settings.per_source_register),
             registering: InFlight::new(MOST_REGISTERING),
             accounts: Buckets::new(settings.per_account),
@@ -84,6 +86,20 @@ impl Limiter {
     /// Takes the count of a submission back, which turned out to be what need not be counted.
     pub(crate) fn give_submission_back(&self, source: Source) {
         give_source_back(&self.submissions, source, 1);
+    }
+
+    /// That a source has not shown so many unknown access tokens that it may show none any more.
+    pub(crate) fn check_tokens(&self, source: Source, now: Timestamp) -> Result<()> {
+        match source {
+            Source::Homeserver => Ok(()),
+            source => self.refused_tokens.check(source, now),
+        }
+    }
+
+    /// Counts an unknown access token. Apart from submissions: whoever shares a source with such a token, as many do behind
+    /// one homeserver, can still show codes.
+    pub(crate) fn count_refused_token(&self, source: Source, now: Timestamp) -> Result<()> {
+        count_source(&self.refused_tokens, source, 1, now)
     }
 
     /// Counts one registration that is begun.
@@ -137,6 +153,7 @@ impl Limiter {
     pub(crate) fn forget_full(&self, now: Timestamp) {
         self.requests.forget_full(now);
         self.submissions.forget_full(now);
+        self.refused_tokens.forget_full(now);
         self.registrations.forget_full(now);
         self.accounts.forget_full(now);
         self.lookups.forget_full(now);

@@ -48,6 +48,7 @@ pub struct Settings {
     /// `requestToken` and `store-invite`, per source address (IPv6: per /64).
     pub per_source: Rate,
     /// `submitToken`, and likewise `3pid/unbind` and `sign-ed25519`, per source address (IPv6: per /64).
+    /// As many access tokens that the identity server does not know, counted apart.
     pub per_source_submit: Rate,
     /// Registrations that are begun, per source address (IPv6: per /64).
     pub per_source_register: Rate,

@@ -1,4 +1,4 @@
-//! How much is looked up.
+//! How much is looked up, and how many unknown access tokens are shown.
 
 use std::time::Duration;
 
@@ -143,4 +143,98 @@ async fn a_lookup_costs_one_address_at_least_whatever_becomes_of_it() {
         assert_eq!(look_up(&app, ALICE, 1, 7).await.status, 200, "{errcode}");
         assert_limited(&app.post_as(&token, "lookup", &body).await);
     }
+}
+
+/// Three unknown tokens from one source in an hour.
+fn with_few_tokens() -> TestApp {
+    let limits = limits::Settings {
+        per_source_submit: Rate::new(3, Duration::from_hours(1)),
+        ..limits::Settings::OFF
+    };
+    with(limits, &[])
+}
+
+async fn show(
+    app: &TestApp,
+    from: u8,
+    token: &AccessToken,
+    (method, path): (&str, &str),
+) -> Answer {
+    let request = request(token, method, path, "{}");
+    app.send_from(&format!("192.0.2.{from}:4711"), request)
+        .await
+}
+
+const ENDPOINTS: [(&str, &str); 5] = [
+    ("GET", "account"),
+    ("POST", "account/logout"),
+    ("POST", "terms"),
+    ("GET", "hash_details"),
+    ("POST", "lookup"),
+];
+
+#[tokio::test]
+async fn a_source_shows_so_many_unknown_tokens_wherever() {
+    for endpoint in ENDPOINTS {
+        let app = with_few_tokens();
+        let known = app.identity_token(ALICE).await;
+        let guess = |number: u8| AccessToken::parse(&format!("guess{number}")).unwrap();
+
+        for number in 0..3 {
+            let answer = show(&app, 1, &guess(number), endpoint).await;
+            assert_eq!(answer.status, 401, "{endpoint:?}");
+        }
+
+        for endpoint in ENDPOINTS {
+            assert_limited(&show(&app, 1, &guess(3), endpoint).await);
+        }
+        assert_limited(&show(&app, 1, &known, ("GET", "account")).await);
+        assert_eq!(show(&app, 2, &guess(3), endpoint).await.status, 401);
+        let elsewhere = show(&app, 2, &known, ("GET", "account")).await;
+        assert_eq!(elsewhere.status, 200, "{}", elsewhere.text);
+        app.wait(Duration::from_hours(1));
+        assert_eq!(show(&app, 1, &guess(3), endpoint).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_token_has_run_out_notices_nothing_but_that() {
+    let app = with_few_tokens();
+    let old = app.identity_token(ALICE).await;
+    app.wait(30 * DAY);
+    let known = app.identity_token(ALICE).await;
+
+    for _ in 0..9 {
+        for endpoint in [("GET", "account"), ("GET", "hash_details")] {
+            assert_eq!(show(&app, 1, &known, endpoint).await.status, 200);
+        }
+    }
+    let expired = show(&app, 1, &old, ("GET", "account")).await;
+    let missing = app.get(&format!("{IDENTITY}/account"), &[]).await;
+
+    assert_eq!(told(&expired), (401, "M_UNAUTHORIZED".to_owned()));
+    assert_eq!(told(&missing), (401, "M_UNAUTHORIZED".to_owned()));
+    assert_eq!(show(&app, 1, &known, ("GET", "account")).await.status, 200);
+}
+
+#[tokio::test]
+async fn unknown_tokens_cost_a_source_none_of_its_codes_and_codes_none_of_its_tokens() {
+    let app = with_few_tokens();
+    let known = app.identity_token(ALICE).await;
+    let sign = json!({ "mxid": ALICE, "token": "t", "private_key": "A".repeat(43) });
+    let sign = sign.to_string();
+    let signs = async |from: &str| {
+        let request = request(&known, "POST", "sign-ed25519", sign.clone());
+        app.send_from(from, request).await.status.as_u16()
+    };
+    let guess = AccessToken::parse("guess").unwrap();
+    for _ in 0..2 {
+        show(&app, 1, &guess, ("GET", "account")).await;
+    }
+
+    let signed = [(); 3].map(|()| signs("192.0.2.1:4711"));
+    let signed = futures_util::future::join_all(signed).await;
+
+    assert_eq!(signed, [404, 404, 404]);
+    assert_eq!(show(&app, 1, &guess, ("GET", "account")).await.status, 401);
 }

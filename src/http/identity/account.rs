@@ -4,7 +4,10 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 
 use crate::{
     error::{Error, Result},
-    http::{App, extract::Bearer},
+    http::{
+        App,
+        extract::{Bearer, ClientSource},
+    },
     identity::IdentityRules,
     secret::AccessToken,
 };
@@ -32,7 +35,8 @@ impl FromRequestParts<App> for Account {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let user_id = rules(app)?.account(&token).await?;
+        let Ok(ClientSource(source)) = ClientSource::from_request_parts(parts, app).await;
+        let user_id = rules(app)?.account(&token, source).await?;
         Ok(Self { user_id })
     }
 }
@@ -48,7 +52,8 @@ impl FromRequestParts<App> for AccountBeforeTerms {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let account = rules(app)?.account_before_terms(&token).await?;
+        let Ok(ClientSource(source)) = ClientSource::from_request_parts(parts, app).await;
+        let account = rules(app)?.account_before_terms(&token, source).await?;
         Ok(Self {
             user_id: account.user_id,
         })
