@@ -16,6 +16,8 @@ use crate::{
 
 /// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
 const MOST_REGISTERING: usize = 4;
+/// How many lookups of one account may be read at one time: all accounts share the turns in which large ones are.
+const MOST_LOOKING_UP: usize = 4;
 /// After how long who has too many under way may try again.
 const SHORTLY: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,7 @@ pub(crate) struct Limiter {
     accounts: Buckets<String>,
     lookups: OfUsers,
     lookups_of_sources: Buckets<Source>,
+    looking_up: InFlight<String>,
     invites: OfUsers,
     global: Buckets<()>,
 }
@@ -58,6 +61,7 @@ impl Limiter {
                 homeservers: Buckets::new(settings.lookups_per_homeserver),
             },
             lookups_of_sources: Buckets::new(settings.lookups_per_homeserver),
+            looking_up: InFlight::new(MOST_LOOKING_UP),
             invites: OfUsers {
                 accounts: Buckets::new(settings.invites_per_account),
                 homeservers: Buckets::new(settings.invites_per_homeserver),
@@ -142,6 +146,15 @@ impl Limiter {
     pub(crate) fn give_lookup_back(&self, asker: &Asker<'_>, addresses: u32) {
         give_source_back(&self.lookups_of_sources, asker.source, addresses);
         self.lookups.give_back(asker, addresses);
+    }
+
+    /// Begins to read what an account looks up, until the guard is dropped. Without a limit of lookups there is none here.
+    pub(crate) fn begin_lookup(&self, user_id: &str) -> Result<Option<Entered<'_, String>>> {
+        if self.lookups.accounts.are_off() {
+            return Ok(None);
+        }
+        let entered = self.looking_up.enter(user_id.to_owned());
+        entered.map(Some).ok_or_else(|| limited(SHORTLY))
     }
 
     /// Counts one invitation that somebody sends, for their homeserver and for themselves, or for neither.

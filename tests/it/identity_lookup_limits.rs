@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use axum::{body::Body, http::Request};
+use axum::{
+    body::{Body, Bytes},
+    http::Request,
+};
+use futures_util::stream;
 use serde_json::{Value, json};
 use threepid::{limits, rate::Rate, secret::AccessToken};
+use tokio::sync::mpsc;
 
 use crate::support::app::*;
 
@@ -143,6 +148,53 @@ async fn a_lookup_costs_one_address_at_least_whatever_becomes_of_it() {
         assert_eq!(look_up(&app, ALICE, 1, 7).await.status, 200, "{errcode}");
         assert_limited(&app.post_as(&token, "lookup", &body).await);
     }
+}
+
+/// A body that comes when it is told to; then its beginning was asked for.
+fn slow_body(asked: mpsc::UnboundedSender<()>) -> (mpsc::UnboundedSender<Bytes>, Body) {
+    let (send, receive) = mpsc::unbounded_channel::<Bytes>();
+    let parts = stream::unfold((receive, Some(asked)), |(mut receive, asked)| async move {
+        if let Some(asked) = asked {
+            asked.send(()).expect("somebody waits for it");
+        }
+        let part = receive.recv().await?;
+        Some((Ok::<_, std::io::Error>(part), (receive, None)))
+    });
+    (send, Body::from_stream(parts))
+}
+
+#[tokio::test]
+async fn an_account_whose_bodies_do_not_come_has_a_few_read_at_a_time() {
+    let limits = limits::Settings {
+        lookups_per_account: Rate::new(100, DAY),
+        ..limits::Settings::OFF
+    };
+    let app = with(limits, &[]);
+    let token = app.identity_token(ALICE).await;
+    let (asked, mut asking) = mpsc::unbounded_channel();
+    let (mut bodies, mut held) = (Vec::new(), tokio::task::JoinSet::new());
+    let app = std::sync::Arc::new(app);
+    for _ in 0..4 {
+        let (send, body) = slow_body(asked.clone());
+        bodies.push(send);
+        let (app, request) = (
+            std::sync::Arc::clone(&app),
+            request(&token, "POST", "lookup", body),
+        );
+        held.spawn(async move { app.send(request).await });
+        asking.recv().await.expect("it is read");
+    }
+
+    let refused = look_up(&app, ALICE, 1, 1).await;
+    let other = look_up(&app, "@other:example.org", 1, 1).await;
+    drop(bodies.pop());
+    let ended = held.join_next().await.expect("one ends").unwrap();
+    let next = look_up(&app, ALICE, 1, 1).await;
+
+    assert_limited(&refused);
+    assert_eq!(other.status, 200, "{}", other.text);
+    assert_eq!(told(&ended), (400, "M_NOT_JSON".to_owned()));
+    assert_eq!(next.status, 200, "{}", next.text);
 }
 
 /// Three unknown tokens from one source in an hour.
