@@ -41,10 +41,16 @@ impl Rate {
         Some(((period / i64::from(burst)).max(1), period))
     }
 
-    /// Puts back the one that was taken last.
-    pub(crate) fn give_back(self, full_at: Timestamp) -> Timestamp {
-        let step = self.step_and_period().map_or(0, |(step, _)| step);
-        Timestamp(full_at.0.saturating_sub(step))
+    /// Puts back several of those that were taken last.
+    pub(crate) fn give_back(self, many: u32, full_at: Timestamp) -> Timestamp {
+        let cost = self.cost_and_period(many).map_or(0, |(cost, _)| cost);
+        Timestamp(full_at.0.saturating_sub(cost))
+    }
+
+    /// What several cost, at most a full bucket, and how far ahead a bucket may lie; `None` without a limit.
+    fn cost_and_period(self, many: u32) -> Option<(i64, i64)> {
+        let (step, period) = self.step_and_period()?;
+        Some((step.saturating_mul(i64::from(many)).min(period), period))
     }
 
     /// Takes one at `now` from a bucket that is full at `full_at`: the new moment, or how long to wait for one.
@@ -63,16 +69,15 @@ impl Rate {
         full_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Timestamp, Duration> {
-        let Some((step, period)) = self.step_and_period() else {
+        let Some((cost, period)) = self.cost_and_period(many) else {
             return Ok(now);
         };
-        let step = step.saturating_mul(i64::from(many)).min(period);
         let furthest = now.0.saturating_add(period);
         let full_at = full_at.unwrap_or(now).0;
         if full_at > furthest.saturating_add(SET_BACK) {
             return Ok(Timestamp(furthest));
         }
-        let moved = full_at.max(now.0).saturating_add(step);
+        let moved = full_at.max(now.0).saturating_add(cost);
         let ahead = moved.saturating_sub(now.0);
         if ahead <= period {
             return Ok(Timestamp(moved));

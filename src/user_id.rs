@@ -31,6 +31,12 @@ pub(crate) fn server_of(user_id: &str) -> Option<ServerName> {
     server.parse().ok().filter(|_| is_historical)
 }
 
+/// The host of a user's homeserver, in lower case and without a port: what limits take for one homeserver, since whoever has a
+/// host has all its ports. `None` if it is no user id.
+pub(crate) fn host_of(user_id: &str) -> Option<String> {
+    server_of(user_id).map(|server| server.host().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +89,18 @@ mod tests {
         ] {
             assert_eq!(server_of(user_id), None, "{user_id}");
         }
+    }
+    #[test]
+    fn a_host_is_the_same_however_it_is_written_and_whatever_the_port() {
+        for (user_id, host) in [
+            ("@a:b.org", "b.org"),
+            ("@a:B.Org:8448", "b.org"),
+            ("@a:192.0.2.1:1", "192.0.2.1"),
+            ("@a:[2001:DB8::1]:1", "[2001:db8::1]"),
+            ("@a:[2001:db8:0::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host_of(user_id).unwrap(), host);
+        }
+        assert_eq!(host_of("@a:evil:b.org"), None);
     }
 }

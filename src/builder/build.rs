@@ -39,7 +39,7 @@ impl Builder {
         let deliveries = deliveries(couriers, &settings, &shared, &head);
         let wakes = wakes(&deliveries);
         let validation = Arc::new(Validation {
-            limiter: Limiter::new(settings.limits.clone()),
+            limiter: Limiter::new(&settings.limits),
             settings,
             keys: shared.keys,
             store: shared.store,

@@ -165,6 +165,7 @@ fn limits(config: &Config) -> limits::Settings {
         lookups_per_account: limits.lookups_per_account,
         lookups_per_homeserver: limits.lookups_per_homeserver,
         invites_per_account: limits.invites_per_account,
+        invites_per_homeserver: limits.invites_per_homeserver,
         global: limits.global,
         per_address: limits.per_address,
         per_session: limits.per_session,

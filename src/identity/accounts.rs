@@ -9,11 +9,12 @@ use super::IdentityRules;
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    limits::Asker,
     secret::{AccessToken, random},
     server_name::ServerName,
     source::Source,
     store::{IdentityAccount, NewIdentityToken},
-    user_id::server_of,
+    user_id::{host_of, server_of},
 };
 
 /// A token is renewed once this much of its life has passed, or half of a short life, so that not every request writes.
@@ -45,13 +46,14 @@ impl IdentityRules {
     /// Ends a token.
     ///
     /// # Errors
-    /// [`Error::UnknownToken`] if it works no more, or never did.
-    pub(crate) async fn log_out(&self, token: &AccessToken) -> Result<()> {
+    /// [`Error::UnknownToken`] if it works no more, or never did; [`Error::Limited`] where too many such came from.
+    pub(crate) async fn log_out(&self, token: &AccessToken, source: Source) -> Result<()> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
         let store = &self.validation.store;
         if store.remove_identity_token(hash, now).await? {
             Ok(())
         } else {
+            self.validation.limiter.count_refused_token(source, now)?;
             Err(Error::UnknownToken { soft_logout: false })
         }
     }
@@ -71,32 +73,51 @@ impl IdentityRules {
         AccessToken::parse(&token)
     }
 
-    /// The user of a token, who has accepted the terms, and the user's homeserver. A token that is used lives on.
+    /// The user of a token, who has accepted the terms. A token that is used lives on.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`], [`Error::TermsNotSigned`].
-    pub(crate) async fn account(&self, token: &AccessToken) -> Result<(String, ServerName)> {
-        let (account, server) = self.account_before_terms(token).await?;
+    /// [`Error::Unauthorized`], [`Error::TermsNotSigned`]; [`Error::Limited`].
+    pub(crate) async fn account(&self, token: &AccessToken, source: Source) -> Result<String> {
+        let account = self.account_before_terms(token, source).await?;
         self.check_terms(&account.accepted)?;
-        Ok((account.user_id, server))
+        Ok(account.user_id)
     }
 
-    /// The account of a token, whatever its user has accepted, and the user's homeserver.
+    /// The account of a token, whatever its user has accepted.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more.
+    /// [`Error::Unauthorized`], also for users of homeservers that the operator does not admit any more; [`Error::Limited`]
+    /// where too many tokens that are not known came from. Those that are known work there all the same: all users of a
+    /// homeserver may be behind its address.
     pub(crate) async fn account_before_terms(
         &self,
         token: &AccessToken,
-    ) -> Result<(IdentityAccount, ServerName)> {
+        source: Source,
+    ) -> Result<IdentityAccount> {
         let (hash, now) = (hash(token.reveal()), self.validation.clock.now());
         let found = self.validation.store.identity_account(hash, now).await?;
-        let account = found.ok_or(Error::Unauthorized)?;
         // The operator may have changed their mind since it was given out.
-        let server = server_of(&account.user_id).filter(|server| self.admits(server));
-        let server = server.ok_or(Error::Unauthorized)?;
+        let admitted = found.filter(|account| {
+            server_of(&account.user_id).is_some_and(|server| self.admits(&server))
+        });
+        let Some(account) = admitted else {
+            self.validation.limiter.count_refused_token(source, now)?;
+            return Err(Error::Unauthorized);
+        };
         self.renew(hash, account.expires_at, now).await;
-        Ok((account, server))
+        Ok(account)
+    }
+
+    /// A user as limits see one. A homeserver that the operator names is not counted: its accounts are no stranger's to make,
+    /// and none of them may use up what is all others'.
+    pub(super) fn asker<'a>(&self, user_id: &'a str, source: Source) -> Asker<'a> {
+        let is_named = server_of(user_id).is_some_and(|it| self.settings.homeservers.contains(&it));
+        let homeserver = host_of(user_id).filter(|_| !is_named);
+        Asker {
+            user_id,
+            homeserver,
+            source,
+        }
     }
 
     /// Whether the operator admits the users of a homeserver.

@@ -93,11 +93,12 @@ impl IdentityRules {
     ///
     /// # Errors
     /// [`Error::Limited`], [`Error::Denied`], [`Error::CanNotSend`]; [`Error::InUseBy`] if the address is a user's already;
-    /// [`Error::TooMany`] if it has as many open invitations as it may have.
+    /// [`Error::TooMany`] if it has as many open invitations as it may have, of this sender, of their homeserver or at all.
     pub(crate) async fn store_invite(&self, request: InviteRequest) -> Result<Invited> {
         let (validation, now) = (&self.validation, self.validation.clock.now());
         validation.limiter.count_request(request.source, now)?;
-        validation.limiter.count_invite(&request.sender, now)?;
+        let asker = self.asker(&request.sender, request.source);
+        validation.limiter.count_invite(&asker, now)?;
         let policy = &validation.settings.policy;
         policy.check(Purpose::Identity, &request.threepid, None)?;
         let medium = request.threepid.medium();
@@ -122,7 +123,9 @@ impl IdentityRules {
             InviteStored::Associated(user_id) => Err(Error::InUseBy { user_id }),
             InviteStored::Limited(wait) => Err(limited(wait)),
             InviteStored::TooMany => Err(Error::TooMany(
-                "This address has too many invitations that wait already.".into(),
+                "This address has too many invitations that wait already: of yours, of your homeserver's users, or of \
+                 all. Tell the person in another way, or invite them by their user id."
+                    .into(),
             )),
         }
     }

@@ -57,17 +57,33 @@ impl IdentityRules {
         }
     }
 
-    /// Whose the addresses are, by what was asked; what nobody has is not in it. Whoever asks is known by user id and
-    /// homeserver.
+    /// Whose the addresses are, by what was asked; what nobody has is not in it. All addresses are counted before any is looked
+    /// for; of what is refused, one.
     ///
     /// # Errors
     /// [`Error::InvalidParam`] for another algorithm, [`Error::TooMany`], [`Error::InvalidPepper`], [`Error::Limited`].
     pub(crate) async fn look_up(
         &self,
-        account: (&str, &str),
+        user_id: &str,
         source: Source,
         lookup: Lookup,
     ) -> Result<HashMap<String, String>> {
+        let (limiter, now) = (&self.validation.limiter, self.validation.clock.now());
+        let asker = self.asker(user_id, source);
+        let algorithm = self.check_lookup(&lookup);
+        let named = lookup.addresses.len().max(1);
+        let count = u32::try_from(named).unwrap_or(u32::MAX);
+        let count = if algorithm.is_ok() { count } else { 1 };
+        limiter.count_lookup(&asker, count, now)?;
+        let found = self.find(algorithm?, lookup).await;
+        if found.is_err() {
+            // Who has not heard of the new pepper yet learns nothing but that.
+            limiter.give_lookup_back(&asker, count - 1);
+        }
+        found
+    }
+
+    fn check_lookup(&self, lookup: &Lookup) -> Result<Algorithm> {
         let mut known = self.known().iter();
         let algorithm = known.find(|known| known.as_str() == lookup.algorithm);
         let algorithm = *algorithm
@@ -77,18 +93,15 @@ impl IdentityRules {
             let why = format!("At most {most} addresses can be looked up at once.");
             return Err(Error::TooMany(why.into()));
         }
-        // Who has not heard of the new pepper yet learns nothing but that, and is charged nothing.
+        Ok(algorithm)
+    }
+
+    async fn find(&self, algorithm: Algorithm, lookup: Lookup) -> Result<HashMap<String, String>> {
         let current = self.pepper().await?.value;
         if lookup.pepper != current {
             return Err(other_pepper(algorithm, current));
         }
-        let validation = &self.validation;
-        let count = u32::try_from(lookup.addresses.len()).unwrap_or(u32::MAX);
-        let now = validation.clock.now();
-        validation
-            .limiter
-            .count_lookup(account, source, count, now)?;
-        let (store, pepper) = (&validation.store, &lookup.pepper);
+        let (store, pepper) = (&self.validation.store, &lookup.pepper);
         let found = match algorithm {
             Algorithm::Sha256 => store.look_up(pepper, lookup.addresses).await?,
             Algorithm::Plain => {

@@ -65,7 +65,7 @@ pub enum InviteStored {
     Associated(String),
     /// A limit holds: nothing was changed. How long to wait.
     Limited(Duration),
-    /// The address has as many open invitations as it may have.
+    /// The address has as many open invitations as it may have: of this sender, of their homeserver, or at all.
     TooMany,
 }
 
@@ -92,8 +92,8 @@ pub struct InviteEntry {
 #[async_trait]
 pub trait Invites: fmt::Debug + Send + Sync {
     /// Keeps an invitation, counts its buckets and queues its mail, unless the address is somebody's; in one durable
-    /// transaction. Of an address's open invitations a few are one sender's (the store decides how many): the oldest of more
-    /// are withdrawn.
+    /// transaction. Of an address's open invitations a few may be one sender's, a few more those of one homeserver's users:
+    /// also of parallel callers none gets more.
     async fn add_invite(&self, invite: NewInvite) -> StoreResult<InviteStored>;
 
     /// An invitation that can be used at `now`.

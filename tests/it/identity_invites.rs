@@ -796,45 +796,6 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
 }
 
 #[tokio::test]
-async fn one_sender_s_newest_invitations_of_an_address_stay_and_leave_room_for_others() {
-    let app = TestApp::identity(|settings| settings.invites_per_address = 7);
-    assert_eq!(invite_by(&app, 1).await.status, 200);
-    let mut bobs = Vec::new();
-    for _ in 0..8 {
-        app.wait(Duration::from_secs(1));
-        bobs.push(invited(&app, &alice_by_bob()).await);
-    }
-
-    let another = invite_by(&app, 2).await;
-
-    assert_eq!(another.status, 200, "{}", another.text);
-    for (number, body) in bobs.iter().enumerate() {
-        let is_one_of_the_newest = number >= 3;
-        let valid = is_valid(&app, &body["public_keys"][1]).await;
-        assert_eq!(valid, is_one_of_the_newest, "number {number}");
-    }
-    assert_eq!(app.mails().await.len(), 7, "what was withdrawn is not sent");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_one_sender_s_parallel_invitations_of_an_address_a_few_stay() {
-    let app = Arc::new(TestApp::identity(|_| {}));
-    let asked: Vec<_> = (0..20)
-        .map(|_| {
-            let app = Arc::clone(&app);
-            tokio::spawn(async move { invite(&app, &alice_by_bob()).await })
-        })
-        .collect();
-
-    for answer in asked {
-        assert_eq!(answer.await.unwrap().status, 200);
-    }
-
-    let entries = entries(&app).await.into_iter();
-    assert_eq!(entries.filter(|entry| entry.state == "open").count(), 5);
-}
-
-#[tokio::test]
 async fn an_invitation_that_is_refused_wastes_no_chance_to_see_whether_the_relay_is_back() {
     let relay = Relay::new(PUTS_OFF);
     let app = with_relay(&relay);

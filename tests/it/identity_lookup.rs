@@ -422,7 +422,7 @@ async fn an_account_looks_up_so_many_addresses_and_others_are_not_held_up() {
     let other = asking.app.identity_token("@other:example.org").await;
     let others = asking.app.post_as(&other, "lookup", &of(3)).await;
 
-    assert_eq!(stale.errcode(), "M_INVALID_PEPPER", "and costs nothing");
+    assert_eq!(stale.errcode(), "M_INVALID_PEPPER", "and costs one");
     assert_eq!(first.status, 200);
     assert_eq!(
         (second.status.as_u16(), second.errcode().as_str()),

@@ -4,10 +4,12 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 
 use crate::{
     error::{Error, Result},
-    http::{App, extract::Bearer},
+    http::{
+        App,
+        extract::{Bearer, ClientSource},
+    },
     identity::IdentityRules,
     secret::AccessToken,
-    server_name::ServerName,
 };
 
 /// The access token of a request, whosever it is.
@@ -26,8 +28,6 @@ impl FromRequestParts<App> for Token {
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) user_id: String,
-    /// The user's homeserver.
-    pub(crate) server: ServerName,
 }
 
 impl FromRequestParts<App> for Account {
@@ -35,8 +35,9 @@ impl FromRequestParts<App> for Account {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let (user_id, server) = rules(app)?.account(&token).await?;
-        Ok(Self { user_id, server })
+        let Ok(ClientSource(source)) = ClientSource::from_request_parts(parts, app).await;
+        let user_id = rules(app)?.account(&token, source).await?;
+        Ok(Self { user_id })
     }
 }
 
@@ -51,7 +52,8 @@ impl FromRequestParts<App> for AccountBeforeTerms {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let token = token(parts, app).await?;
-        let (account, _) = rules(app)?.account_before_terms(&token).await?;
+        let Ok(ClientSource(source)) = ClientSource::from_request_parts(parts, app).await;
+        let account = rules(app)?.account_before_terms(&token, source).await?;
         Ok(Self {
             user_id: account.user_id,
         })

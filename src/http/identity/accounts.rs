@@ -69,7 +69,11 @@ pub(crate) async fn register(
 
 /// `POST /_matrix/identity/v2/account/logout` (Identity Service API, "Authentication"). It needs no body, and no accepted
 /// terms (MSC2140).
-pub(crate) async fn logout(State(app): State<App>, Token(token): Token) -> Result<Json<Value>> {
-    rules(&app)?.log_out(&token).await?;
+pub(crate) async fn logout(
+    State(app): State<App>,
+    ClientSource(source): ClientSource,
+    Token(token): Token,
+) -> Result<Json<Value>> {
+    rules(&app)?.log_out(&token, source).await?;
     Ok(Json(json!({})))
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Request, State},
+    http::request::Parts,
 };
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use crate::{
         extract::{ClientSource, LargeJson, Object, skip_large_body},
     },
     identity::lookup::Lookup,
+    in_flight::Entered,
 };
 
 /// The answer of `hash_details`.
@@ -51,8 +53,8 @@ pub(crate) async fn look_up(
         pepper: body.string("pepper")?.to_owned(),
         addresses: body.take_strings("addresses")?,
     };
-    let account = (account.user_id.as_str(), account.server.as_str());
-    let mappings = rules(&app)?.look_up(account, source, lookup).await?;
+    let looking = rules(&app)?.look_up(&account.user_id, source, lookup);
+    let mappings = looking.await?;
     Ok(Json(Mappings { mappings }))
 }
 
@@ -64,8 +66,8 @@ impl FromRequest<App> for Asked {
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         let (mut parts, body) = request.into_parts();
-        match Account::from_request_parts(&mut parts, app).await {
-            Ok(account) => {
+        match admit(&mut parts, app).await {
+            Ok((account, _reading)) => {
                 let request = Request::from_parts(parts, body);
                 let LargeJson(body) = LargeJson::from_request(request, app).await?;
                 Ok(Self(account, body))
@@ -76,4 +78,14 @@ impl FromRequest<App> for Asked {
             }
         }
     }
+}
+
+/// Who asks, and leave to read what: one account's bodies that do not come must not take all turns.
+async fn admit<'a>(
+    parts: &mut Parts,
+    app: &'a App,
+) -> Result<(Account, Option<Entered<'a, String>>)> {
+    let account = Account::from_request_parts(parts, app).await?;
+    let reading = app.validation.limiter.begin_lookup(&account.user_id)?;
+    Ok((account, reading))
 }

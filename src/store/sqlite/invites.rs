@@ -20,11 +20,13 @@ use crate::{
         StoreResult,
     },
     threepid::Threepid,
+    user_id::host_of,
 };
 
-/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of, and few
-/// enough that no account alone makes an address one that nobody else can invite.
-const MOST_PER_SENDER: u32 = 5;
+/// How many open invitations of one address are one sender's: enough for the rooms that a friend would tell of.
+const MOST_PER_SENDER: usize = 10;
+/// How many are of the users of one homeserver, who may all be one person.
+const MOST_PER_HOMESERVER: usize = 20;
 /// Why the mail of a withdrawn invitation is dropped.
 const WITHDRAWN: &str = "the invitation was withdrawn";
 /// What an invitation must be like to be open, unless it has run out.
@@ -98,32 +100,6 @@ fn withdraw(connection: &Connection, id: [u8; 16], now: Timestamp) -> rusqlite::
     Ok(true)
 }
 
-/// Withdraws the oldest open invitations that a sender has made of an address, so that there is room for one more.
-fn make_room(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
-    let threepid = &invite.threepid;
-    let too_many: Vec<[u8; 16]> = connection
-        .prepare_cached(&format!(
-            "SELECT id FROM invite
-             WHERE medium = ?1 AND address = ?2 AND sender = ?3 AND {OPEN} AND expires_at > ?4
-             ORDER BY created_at DESC, id LIMIT -1 OFFSET ?5"
-        ))?
-        .query_map(
-            params![
-                threepid.medium().as_str(),
-                threepid.address(),
-                invite.sender,
-                invite.created_at.0,
-                MOST_PER_SENDER - 1
-            ],
-            |row| row.get(0),
-        )?
-        .collect::<Result<_, _>>()?;
-    for id in too_many {
-        withdraw(connection, id, invite.created_at)?;
-    }
-    Ok(())
-}
-
 /// The whole transaction of an invitation.
 fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<InviteStored>> {
     let threepid = &new.invite.threepid;
@@ -140,31 +116,55 @@ fn add(connection: &Connection, new: &NewInvite) -> rusqlite::Result<Verdict<Inv
     if let Err(wait) = count_all(connection, &new.buckets, new.invite.created_at)? {
         return Ok(Verdict::Undo(InviteStored::Limited(wait)));
     }
-    make_room(connection, &new.invite)?;
-    if !insert(connection, new)? {
+    if !has_room(connection, new)? {
         return Ok(Verdict::Undo(InviteStored::TooMany));
     }
+    insert(connection, &new.invite)?;
     queue_mail(connection, new)?;
     Ok(Verdict::Keep(InviteStored::Yes))
 }
 
-/// `false` if the address has as many open invitations as it may have.
-fn insert(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> {
-    let invite = &new.invite;
-    let inserted = connection
+/// Whether its address may have one more open invitation: of its sender, of their homeserver, and at all. No other comes
+/// between this and the insertion: one transaction writes at a time.
+fn has_room(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> {
+    let (invite, threepid) = (&new.invite, &new.invite.threepid);
+    let senders: Vec<String> = connection
+        .prepare_cached(&format!(
+            "SELECT sender FROM invite
+             WHERE medium = ?1 AND address = ?2 AND {OPEN} AND expires_at > ?3"
+        ))?
+        .query_map(
+            params![
+                threepid.medium().as_str(),
+                threepid.address(),
+                invite.created_at.0
+            ],
+            |row| row.get(0),
+        )?
+        .collect::<Result<_, _>>()?;
+    let homeserver = host_of(&invite.sender);
+    let of_sender = senders.iter().filter(|sender| **sender == invite.sender);
+    let of_homeserver = senders
+        .iter()
+        .filter(|sender| host_of(sender) == homeserver);
+    Ok(of_sender.count() < MOST_PER_SENDER
+        && of_homeserver.count() < MOST_PER_HOMESERVER
+        && senders.len() < usize::try_from(new.most).unwrap_or(usize::MAX))
+}
+
+fn insert(connection: &Connection, invite: &Invite) -> rusqlite::Result<()> {
+    connection
         .prepare_cached(&format!(
             "INSERT INTO invite ({INVITE})
-             SELECT :id, :key_id, :token, :medium, :address, :room_id, :sender, :public_key, :now, :expires_at
-             WHERE (SELECT count(*) FROM invite
-                    WHERE medium = :medium AND address = :address AND {OPEN} AND expires_at > :now) < :most"
+             VALUES (:id, :key_id, :token, :medium, :address, :room_id, :sender, :public_key, :now, :expires_at)"
         ))?
         .execute(named_params! {
             ":id": invite.id, ":key_id": invite.key_id, ":token": invite.token,
             ":medium": invite.threepid.medium().as_str(), ":address": invite.threepid.address(),
             ":room_id": invite.room_id, ":sender": invite.sender, ":public_key": invite.public_key,
-            ":now": invite.created_at.0, ":expires_at": invite.expires_at.0, ":most": new.most,
-        })?;
-    Ok(inserted > 0)
+            ":now": invite.created_at.0, ":expires_at": invite.expires_at.0,
+        })
+        .map(drop)
 }
 
 fn queue_mail(connection: &Connection, new: &NewInvite) -> rusqlite::Result<()> {
