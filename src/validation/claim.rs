@@ -228,7 +228,8 @@ impl Validation {
         asker: Asker<'_>,
     ) -> Result<(Session, Proof)> {
         let choose = |found| for_proof(found, wanted);
-        let mut session = self.find_pair(sid, client_secret, choose).await?;
+        let finding = self.find_pair(wanted.api(), (sid, client_secret), choose);
+        let mut session = finding.await?;
         let mut proof = prove_to(&session, wanted, asker, self.clock.now());
         if let (Err(Error::SessionNotValidated), Some(proxied)) = (&proof, &session.proxied) {
             session = self.fetch_proof(&session, proxied, client_secret).await?;

@@ -59,6 +59,7 @@ mod support;
 mod synapse;
 mod synapse_accounts;
 mod tuwunel;
+mod two_apis;
 mod webhook;
 mod webhook_contract;
 mod webhook_receiver;
