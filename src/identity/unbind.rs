@@ -10,6 +10,7 @@ use crate::{
     secret::{ClientSecret, Sid},
     server_name::ServerName,
     source::Source,
+    store::{Dissociated, Proving},
     threepid::Threepid,
     x_matrix::XMatrix,
 };
@@ -36,7 +37,7 @@ enum Shown {
     /// A signature by a key that was asked for.
     FetchedKey,
     /// A session that proves the address.
-    Session,
+    Session(Proving),
 }
 
 /// A request to end an association.
@@ -75,12 +76,16 @@ impl IdentityRules {
             limiter.give_submission_back(source);
         }
         let store = &self.validation.store;
-        // What a homeserver has ended, the proof of before does not make anew.
-        let proofs_end_at = (shown != Shown::Session).then_some(now);
-        store
-            .dissociate(&unbinding.threepid, &unbinding.user_id, proofs_end_at)
-            .await?;
-        Ok(())
+        let by = match shown {
+            Shown::Session(proof) => Some(proof),
+            // What a homeserver has ended, the proof of before does not make anew.
+            Shown::KnownKey | Shown::FetchedKey => None,
+        };
+        let ending = store.dissociate(&unbinding.threepid, &unbinding.user_id, by, now);
+        match ending.await? {
+            Dissociated::Yes | Dissociated::NotTheirs => Ok(()),
+            Dissociated::NotProved => Err(not_proved()),
+        }
     }
 
     async fn authorize(&self, unbinding: &Unbinding) -> Result<Shown> {
@@ -92,13 +97,13 @@ impl IdentityRules {
             return Err(refused);
         };
         let proving = self.check_session(sid, client_secret, &unbinding.threepid);
-        if unbinding.request.signatures.is_empty() {
-            proving.await?;
+        let proof = if unbinding.request.signatures.is_empty() {
+            proving.await?
         } else {
             // To a homeserver some refusals of a session would say that unbinding is not supported.
-            proving.await.map_err(|_| refused)?;
-        }
-        Ok(Shown::Session)
+            proving.await.map_err(|_| refused)?
+        };
+        Ok(Shown::Session(proof))
     }
 
     /// That the user's homeserver signed the request.
@@ -154,22 +159,27 @@ impl IdentityRules {
     }
 
     /// That the pair proves the address. Whoever proves it may end any user's association with it, whoever asked for the
-    /// proof.
+    /// proof; unless that was made by a newer one.
     async fn check_session(
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
         threepid: &Threepid,
-    ) -> Result<()> {
-        let proved = self.validation.identity_proof(sid, client_secret, None);
+    ) -> Result<Proving> {
+        let proved = self.validation.identity_session(sid, client_secret, None);
         match proved.await {
-            Ok(proof) if proof.threepid == *threepid => Ok(()),
-            Ok(_) | Err(Error::NoValidSession) => {
-                Err(forbidden("There is no session that proves this address."))
-            }
+            Ok((sid, proof)) if proof.threepid == *threepid => Ok(Proving {
+                sid,
+                validated_at: proof.validated_at,
+            }),
+            Ok(_) | Err(Error::NoValidSession) => Err(not_proved()),
             Err(error) => Err(error),
         }
     }
+}
+
+fn not_proved() -> Error {
+    forbidden("There is no session that proves this address.")
 }
 
 fn forbidden(why: &'static str) -> Error {

@@ -185,11 +185,7 @@ impl Validation {
         client_secret: &ClientSecret,
         user_id: Option<&str>,
     ) -> Result<Proof> {
-        let asker = match user_id {
-            Some(user_id) => Asker::Account(Some(user_id)),
-            None => Asker::WhoeverHasThePair,
-        };
-        let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
+        let proving = self.identity_session(sid, client_secret, user_id);
         proving.await.map(|(_, proof)| proof)
     }
 
@@ -201,9 +197,12 @@ impl Validation {
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
-        user_id: &str,
+        user_id: Option<&str>,
     ) -> Result<(SessionId, Proof)> {
-        let asker = Asker::Account(Some(user_id));
+        let asker = match user_id {
+            Some(user_id) => Asker::Account(Some(user_id)),
+            None => Asker::WhoeverHasThePair,
+        };
         let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
         proving.await.map(|(session, proof)| (session.sid, proof))
     }

@@ -27,6 +27,7 @@ mod identity_contract;
 mod identity_invites;
 mod identity_keys;
 mod identity_lookup;
+mod identity_older_proofs;
 mod identity_onbind;
 mod identity_register;
 mod identity_terms;
