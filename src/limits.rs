@@ -20,6 +20,8 @@ const MOST_SOURCES: usize = 65_536;
 
 /// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
 const MOST_REGISTERING: usize = 4;
+/// How many homeservers may be under way to be asked for their keys, of those that one source says have signed something.
+const MOST_ASKED_FOR_KEYS: usize = 4;
 /// After how long who has too many under way may try again.
 const SHORTLY: Duration = Duration::from_secs(1);
 
@@ -136,6 +138,7 @@ pub(crate) struct Limiter {
     submissions: Mutex<HashMap<Source, Timestamp>>,
     registrations: Mutex<HashMap<Source, Timestamp>>,
     registering: InFlight<Source>,
+    asked_for_keys: InFlight<Source>,
     accounts: Mutex<HashMap<String, Timestamp>>,
     lookups: Mutex<HashMap<String, Timestamp>>,
     lookups_of_homeservers: Mutex<HashMap<String, Timestamp>>,
@@ -152,6 +155,7 @@ impl Limiter {
             submissions: Mutex::default(),
             registrations: Mutex::default(),
             registering: InFlight::new(MOST_REGISTERING),
+            asked_for_keys: InFlight::new(MOST_ASKED_FOR_KEYS),
             accounts: Mutex::default(),
             lookups: Mutex::default(),
             lookups_of_homeservers: Mutex::default(),
@@ -209,6 +213,19 @@ impl Limiter {
             return Ok(None);
         }
         let entered = self.registering.enter(source);
+        entered.map(Some).ok_or_else(|| limited(SHORTLY))
+    }
+
+    /// Begins to ask a homeserver for its keys, since a source says that it has signed something; until the guard is dropped.
+    /// Without a limit of submissions there is none here.
+    pub(crate) fn begin_asking_for_keys(
+        &self,
+        source: Source,
+    ) -> Result<Option<Entered<'_, Source>>> {
+        if source == Source::Homeserver || self.settings.per_source_submit == Rate::OFF {
+            return Ok(None);
+        }
+        let entered = self.asked_for_keys.enter(source);
         entered.map(Some).ok_or_else(|| limited(SHORTLY))
     }
 

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
     server_name::ServerName,
+    signing::PublicKey,
     source::Source,
     store::{Dissociated, Proving},
     threepid::Threepid,
@@ -70,17 +71,17 @@ impl IdentityRules {
         // Before any key is asked for: strangers choose whom we ask.
         let limiter = &self.validation.limiter;
         limiter.count_submission(source, now)?;
-        let shown = self.authorize(unbinding).await?;
-        if shown == Shown::KnownKey {
-            // A homeserver may unbind all addresses of many users at a time.
-            limiter.give_submission_back(source);
-        }
-        let store = &self.validation.store;
+        let shown = self.authorize(unbinding, source).await?;
         let by = match shown {
             Shown::Session(proof) => Some(proof),
             // What a homeserver has ended, the proof of before does not make anew.
             Shown::KnownKey | Shown::FetchedKey => None,
         };
+        if shown == Shown::KnownKey {
+            // A homeserver may unbind all addresses of many users at a time.
+            limiter.give_submission_back(source);
+        }
+        let store = &self.validation.store;
         let ending = store.dissociate(&unbinding.threepid, &unbinding.user_id, by, now);
         match ending.await? {
             Dissociated::Yes | Dissociated::NotTheirs => Ok(()),
@@ -88,8 +89,8 @@ impl IdentityRules {
         }
     }
 
-    async fn authorize(&self, unbinding: &Unbinding) -> Result<Shown> {
-        let refused = match self.check_signatures(unbinding).await {
+    async fn authorize(&self, unbinding: &Unbinding, source: Source) -> Result<Shown> {
+        let refused = match self.check_signatures(unbinding, source).await {
             Ok(shown) => return Ok(shown),
             Err(refused) => refused,
         };
@@ -111,7 +112,7 @@ impl IdentityRules {
     /// The signature holds for these alone: this user, this address, this endpoint, this server. There is no nonce in it,
     /// so whoever saw the request (the homeserver, or we) can repeat it: that again ends the same user's association with the
     /// same address, should there be one by then, and does nothing else.
-    async fn check_signatures(&self, unbinding: &Unbinding) -> Result<Shown> {
+    async fn check_signatures(&self, unbinding: &Unbinding, source: Source) -> Result<Shown> {
         let request = &unbinding.request;
         if request.signatures.is_empty() {
             return Err(forbidden(
@@ -129,33 +130,46 @@ impl IdentityRules {
         let of_server = for_us.filter(|signature| signature.origin == unbinding.server);
         let mut refused =
             forbidden("The request is not signed by the homeserver of the user that mxid names.");
-        let mut shown = Shown::KnownKey;
         for signature in of_server.take(MOST_SIGNATURES) {
-            if !self.federation.knows_key(&signature.origin, &signature.key) {
-                shown = Shown::FetchedKey;
-            }
-            match self.has_signed(signature, request).await {
-                Ok(true) => return Ok(shown),
-                Ok(false) => {}
+            match self.has_signed(signature, request, source).await {
+                Ok(Some(shown)) => return Ok(shown),
+                Ok(None) => {}
                 Err(error) => refused = error,
             }
         }
         Err(refused)
     }
 
-    async fn has_signed(&self, signature: &XMatrix, request: &SignedRequest) -> Result<bool> {
-        let asking = self
-            .federation
-            .public_key(&signature.origin, &signature.key);
-        let Some(public_key) = asking.await? else {
-            return Ok(false);
-        };
+    /// Whether the signature holds, and with which key. The homeserver is asked if the key is not known, or if it may have
+    /// another by now.
+    async fn has_signed(
+        &self,
+        signature: &XMatrix,
+        request: &SignedRequest,
+        source: Source,
+    ) -> Result<Option<Shown>> {
         let ours = std::iter::once(&self.settings.name).chain(&self.settings.aliases);
         // As the homeserver wrote it, which may be with the port that goes without saying.
         let as_written = signature.destination.clone();
-        let mut names = as_written.into_iter().chain(ours.map(ToString::to_string));
-        let place = (request.method.as_str(), request.uri.as_str());
-        Ok(names.any(|name| signature.verify(&public_key, place, &request.content, &name)))
+        let names: Vec<_> = as_written
+            .into_iter()
+            .chain(ours.map(ToString::to_string))
+            .collect();
+        let holds = |key: &PublicKey| {
+            let place = (request.method.as_str(), request.uri.as_str());
+            let mut names = names.iter();
+            names.any(|name| signature.verify(key, place, &request.content, name))
+        };
+        let (federation, limiter) = (&self.federation, &self.validation.limiter);
+        let (server, key_id) = (&signature.origin, signature.key.as_str());
+        let known = federation.known_public_key(server, key_id);
+        if known.as_ref().is_some_and(&holds) {
+            return Ok(Some(Shown::KnownKey));
+        }
+        let begin = || limiter.begin_asking_for_keys(source);
+        let asking = federation.other_public_key(server, key_id, known.as_ref(), begin);
+        let fetched = asking.await?;
+        Ok(fetched.filter(&holds).map(|_| Shown::FetchedKey))
     }
 
     /// That the pair proves the address. Whoever proves it may end any user's association with it, whoever asked for the

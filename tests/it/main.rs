@@ -33,6 +33,7 @@ mod identity_register;
 mod identity_terms;
 mod identity_token;
 mod identity_unbind;
+mod identity_unbind_keys;
 mod identity_validate;
 mod layers;
 mod link;
