@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::IdentityRules;
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
     server_name::ServerName,
-    signing::PublicKey,
+    signing::{self, PublicKey},
     source::Source,
     store::{Dissociated, Proving},
     threepid::Threepid,
@@ -27,8 +27,11 @@ pub(crate) struct SignedRequest {
     /// Path and query.
     pub(crate) uri: String,
     /// The body.
-    pub(crate) content: Value,
+    pub(crate) content: Map<String, Value>,
 }
+
+/// The same as signatures are checked: method, path and query, and the body in its canonical form.
+type Signed<'a> = (&'a str, &'a str, &'a str);
 
 /// What shows that an association may be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,16 +80,15 @@ impl IdentityRules {
             // What a homeserver has ended, the proof of before does not make anew.
             Shown::KnownKey | Shown::FetchedKey => None,
         };
-        if shown == Shown::KnownKey {
-            // A homeserver may unbind all addresses of many users at a time.
-            limiter.give_submission_back(source);
-        }
         let store = &self.validation.store;
         let ending = store.dissociate(&unbinding.threepid, &unbinding.user_id, by, now);
         match ending.await? {
-            Dissociated::Yes | Dissociated::NotTheirs => Ok(()),
-            Dissociated::NotProved => Err(not_proved()),
+            // A homeserver may unbind all addresses of many users at a time.
+            Dissociated::Yes if shown == Shown::KnownKey => limiter.give_submission_back(source),
+            Dissociated::Yes | Dissociated::NotTheirs => {}
+            Dissociated::NotProved => return Err(not_proved()),
         }
+        Ok(())
     }
 
     async fn authorize(&self, unbinding: &Unbinding, source: Source) -> Result<Shown> {
@@ -130,8 +132,16 @@ impl IdentityRules {
         let of_server = for_us.filter(|signature| signature.origin == unbinding.server);
         let mut refused =
             forbidden("The request is not signed by the homeserver of the user that mxid names.");
+        let Ok(content) = signing::canonical(request.content.clone()) else {
+            return Err(refused);
+        };
+        let signed = (
+            request.method.as_str(),
+            request.uri.as_str(),
+            content.as_str(),
+        );
         for signature in of_server.take(MOST_SIGNATURES) {
-            match self.has_signed(signature, request, source).await {
+            match self.has_signed(signature, signed, source).await {
                 Ok(Some(shown)) => return Ok(shown),
                 Ok(None) => {}
                 Err(error) => refused = error,
@@ -145,7 +155,7 @@ impl IdentityRules {
     async fn has_signed(
         &self,
         signature: &XMatrix,
-        request: &SignedRequest,
+        (method, uri, content): Signed<'_>,
         source: Source,
     ) -> Result<Option<Shown>> {
         let ours = std::iter::once(&self.settings.name).chain(&self.settings.aliases);
@@ -156,9 +166,8 @@ impl IdentityRules {
             .chain(ours.map(ToString::to_string))
             .collect();
         let holds = |key: &PublicKey| {
-            let place = (request.method.as_str(), request.uri.as_str());
             let mut names = names.iter();
-            names.any(|name| signature.verify(key, place, &request.content, name))
+            names.any(|name| signature.verify(key, (method, uri), content, name))
         };
         let (federation, limiter) = (&self.federation, &self.validation.limiter);
         let (server, key_id) = (&signature.origin, signature.key.as_str());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use threepid::{
     limits,
     outbound::{Outbound, Resolve},
+    rate::Rate,
     threepid::Threepid,
 };
 
@@ -30,13 +31,14 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::limited(limits::Settings::OFF).await
+    }
+
+    async fn limited(limits: limits::Settings) -> Self {
         let homeserver = FederationServer::start().await;
         let outbound = homeserver.outbound();
         let app = TestApp::with(|builder| {
-            with_identity(
-                builder.limits(limits::Settings::OFF).outbound(outbound),
-                |_| {},
-            )
+            with_identity(builder.limits(limits).outbound(outbound), |_| {})
         });
         let alice = homeserver.user("alice");
         let world = Self {
@@ -166,6 +168,46 @@ async fn forged_signatures_have_a_homeserver_asked_once_a_minute() {
     assert!(world.is_bound().await);
     assert_eq!(world.unbind(&world.body()).await.status, 200);
     assert_eq!(world.asked_for_keys(), 3, "the genuine key stays known");
+}
+
+#[tokio::test]
+async fn what_was_not_bound_is_counted_also_for_a_homeserver_whose_keys_are_known() {
+    let limits = limits::Settings {
+        per_source_submit: Rate::new(3, MINUTE),
+        ..limits::Settings::OFF
+    };
+    let world = World::limited(limits).await;
+    assert_eq!(world.unbind(&world.body()).await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(world.unbind(&world.body()).await.status, 200, "not bound");
+    }
+
+    let beyond = world.unbind(&world.body()).await;
+
+    assert_eq!(told(&beyond), error(429, "M_LIMIT_EXCEEDED"));
+}
+
+#[tokio::test]
+async fn a_signed_request_is_small() {
+    let world = World::new().await;
+    let of_bytes = |length: usize| {
+        let mut body = world.body();
+        body["more"] = json!("");
+        let filler = "x".repeat(length - body.to_string().len());
+        body["more"] = json!(filler);
+        body
+    };
+
+    let large = world.unbind(&of_bytes(8 * 1024 + 1)).await;
+    let larger = world.unbind(&of_bytes(100 * 1024)).await;
+    let was_bound = world.is_bound().await;
+    let largest = world.unbind(&of_bytes(8 * 1024)).await;
+
+    assert_eq!(told(&large), error(413, "M_TOO_LARGE"));
+    assert_eq!(large.text, larger.text, "it says how much is taken");
+    assert!(was_bound);
+    assert_eq!(largest.status, 200, "{}", largest.text);
+    assert!(!world.is_bound().await);
 }
 
 /// An identity server whose calls to homeservers never end.
