@@ -11,7 +11,7 @@ use crate::{
     lookup_hash::generate_pepper,
     loopback::is_loopback_url,
     secret::AccessToken,
-    store::Association,
+    store::{Association, Dissociated},
     user_id::server_of,
 };
 
@@ -98,8 +98,8 @@ impl Threepid {
         }
         let validation = &self.app.validation;
         let now = validation.clock.now();
-        let dissociating = validation.store.dissociate(threepid, user_id, Some(now));
-        Ok(dissociating.await?)
+        let dissociating = validation.store.dissociate(threepid, user_id, None, now);
+        Ok(dissociating.await? == Dissociated::Yes)
     }
 
     /// The mailbox page, for a host that captures messages while it is being developed; see [`Builder::mailbox`](crate::Builder::mailbox).

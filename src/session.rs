@@ -10,6 +10,15 @@ use crate::{
     threepid::Threepid,
 };
 
+/// An API by which sessions are opened and tokens are shown. What one has opened the other does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// The Client-Server API; and that by which a homeserver has its users validate here.
+    Client,
+    /// The Identity Service API of our own identity server.
+    Identity,
+}
+
 /// What an address is proved for. A proof opens nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -53,6 +62,15 @@ impl Purpose {
             Self::Add => b'a',
             Self::Password => b'p',
             Self::Identity => b'i',
+        }
+    }
+
+    /// Whose sessions these are.
+    #[must_use]
+    pub fn api(self) -> Api {
+        match self {
+            Self::Register | Self::Add | Self::Password => Api::Client,
+            Self::Identity => Api::Identity,
         }
     }
 

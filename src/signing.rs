@@ -130,11 +130,13 @@ pub(crate) fn generate_seed() -> Zeroizing<[u8; KEY_LENGTH]> {
 /// Whether `signature` is `key`'s of the object, as [`SigningKey::sign`] makes it. An object without a canonical form has
 /// none.
 pub(crate) fn verify(object: &Map<String, Value>, key: &[u8], signature: &[u8]) -> bool {
-    let Ok(signed) = to_be_signed(object) else {
-        return false;
-    };
+    to_be_signed(object).is_ok_and(|signed| verify_text(&signed, key, signature))
+}
+
+/// The same for an object whose canonical form is at hand, without `signatures` and `unsigned`.
+pub(crate) fn verify_text(canonical: &str, key: &[u8], signature: &[u8]) -> bool {
     let key = UnparsedPublicKey::new(&ED25519, key);
-    key.verify(signed.as_bytes(), signature).is_ok()
+    key.verify(canonical.as_bytes(), signature).is_ok()
 }
 
 /// What a signature is made of: the canonical form of the object without `signatures` and `unsigned`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::{server_name::ServerName, signing};
 
@@ -54,7 +54,8 @@ impl XMatrix {
         })
     }
 
-    /// Whether `public_key` signed this request for `destination`.
+    /// Whether `public_key` signed this request for `destination`. `content` is in its canonical form, for which nobody
+    /// need pay more than once.
     ///
     /// Towards identity servers Synapse signs the key `destination_is` in the place of `destination`, which no specification
     /// mentions; either is taken.
@@ -62,17 +63,17 @@ impl XMatrix {
         &self,
         public_key: &[u8],
         (method, uri): (&str, &str),
-        content: &Value,
+        content: &str,
         destination: &str,
     ) -> bool {
+        let [method, uri, origin, destination] = [method, uri, self.origin.as_str(), destination]
+            .map(|text| Value::from(text).to_string());
         ["destination_is", "destination"].iter().any(|name| {
-            let mut signed = Map::new();
-            signed.insert("method".to_owned(), json!(method));
-            signed.insert("uri".to_owned(), json!(uri));
-            signed.insert("origin".to_owned(), json!(self.origin.as_str()));
-            signed.insert((*name).to_owned(), json!(destination));
-            signed.insert("content".to_owned(), content.clone());
-            signing::verify(&signed, public_key, &self.signature)
+            // The canonical form: no blanks, and the keys in their order.
+            let signed = format!(
+                r#"{{"content":{content},"{name}":{destination},"method":{method},"origin":{origin},"uri":{uri}}}"#
+            );
+            signing::verify_text(&signed, public_key, &self.signature)
         })
     }
 }
@@ -113,8 +114,10 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::signing::{SigningKey, encode, generate_seed};
+    use crate::signing::{SigningKey, canonical, encode, generate_seed};
 
     #[test]
     fn a_header_is_read_in_every_form() {
@@ -170,10 +173,13 @@ mod tests {
     #[test]
     fn both_names_of_the_destination_are_taken_and_nothing_else_is() {
         let key = SigningKey::from_seed("1", &generate_seed()).unwrap();
-        let content = json!({ "mxid": "@a:a.org" });
+        let content =
+            json!({ "mxid": "@a:a.org", "b": ["\u{7f}\"\\/本", { "z": null, "a": -1 }], "": true });
+        let canonical = |content: &Value| canonical(content.as_object().unwrap().clone()).unwrap();
+        let (uri, to) = ("/x?\"\\本", "id.b.org");
         for name in ["destination_is", "destination", "to"] {
             let signed = json!({
-                "method": "POST", "uri": "/x", "origin": "a.org", name: "id.b.org", "content": content,
+                "method": "POST", "uri": uri, "origin": "a.org", name: to, "content": content,
             });
             let mut signed = signed.as_object().unwrap().clone();
             key.sign("a.org", &mut signed).unwrap();
@@ -181,14 +187,14 @@ mod tests {
             let header = format!("X-Matrix origin=a.org,key=ed25519:1,sig={signature}");
             let read = XMatrix::parse(&header).unwrap();
             let holds = |method, uri, content: &Value, to| {
-                read.verify(&key.public(), (method, uri), content, to)
+                read.verify(&key.public(), (method, uri), &canonical(content), to)
             };
-            assert_eq!(holds("POST", "/x", &content, "id.b.org"), name != "to");
+            assert_eq!(holds("POST", uri, &content, to), name != "to");
             for (method, uri, content, to) in [
-                ("GET", "/x", &content, "id.b.org"),
-                ("POST", "/y", &content, "id.b.org"),
-                ("POST", "/x", &json!({}), "id.b.org"),
-                ("POST", "/x", &content, "id.c.org"),
+                ("GET", uri, &content, to),
+                ("POST", "/y", &content, to),
+                ("POST", uri, &json!({}), to),
+                ("POST", uri, &content, "id.c.org"),
             ] {
                 assert!(!holds(method, uri, content, to));
             }

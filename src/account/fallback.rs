@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
-    session::Purpose,
+    session::{Api, Purpose},
     source::Source,
     store::NewUia,
     threepid::{Medium, Threepid},
@@ -159,7 +159,8 @@ impl AccountRules {
             sid, client_secret, ..
         } = stage.ok_or(Error::SessionExpired)?;
         let validation = &self.validation;
-        let shown = validation.submit_token(medium, &sid, &client_secret, code, source);
+        let pair = (&sid, &client_secret);
+        let shown = validation.submit_token(Api::Client, medium, pair, code, source);
         shown.await.map(drop)
     }
 

@@ -19,7 +19,7 @@ const PATH: &str = "/_matrix/key/v2/server";
 const ALGORITHM: &str = "ed25519:";
 /// How long keys are kept, however long they are valid.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
-/// How often a homeserver is asked for a key that it did not have.
+/// How long a homeserver is not asked again that did not have the key which was wanted.
 const REFETCH: Duration = Duration::from_mins(1);
 /// How long nobody is asked again who gave no keys: any stranger can make us ask.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(30);
@@ -33,10 +33,29 @@ type Keys = BTreeMap<String, PublicKey>;
 /// What is known of a homeserver's keys.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
-    /// They are these; and when they were last asked for.
-    Keys(Arc<Keys>, Timestamp),
+    /// They are these.
+    Keys {
+        keys: Arc<Keys>,
+        /// When the homeserver was last asked in vain: it had no such key as was wanted, or did not answer.
+        missed_at: Option<Timestamp>,
+    },
     /// They could not be fetched.
     Failed(Error),
+}
+
+/// Which key is wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    id: &'a str,
+    /// What is known under this name already, and is not the one.
+    other_than: Option<&'a PublicKey>,
+}
+
+impl Wanted<'_> {
+    fn find(self, keys: &Keys) -> Option<PublicKey> {
+        let found = keys.get(self.id);
+        found.filter(|key| Some(*key) != self.other_than).copied()
+    }
 }
 
 impl Federation {
@@ -46,40 +65,71 @@ impl Federation {
     /// # Errors
     /// [`Error::FederationFailed`], [`Error::FederationTimeout`], [`Error::Unavailable`].
     pub async fn public_key(&self, server: &ServerName, key_id: &str) -> Result<Option<PublicKey>> {
+        self.other_public_key(server, key_id, None, || Ok(())).await
+    }
+
+    /// The same for a key which is not `other_than`, that we know by this name: a homeserver that was set up anew may have
+    /// given it to another. Asked for what it does not have, a homeserver is not asked for more for a while.
+    ///
+    /// `begin` gives leave to ask the homeserver, and is not called if nobody has to be asked.
+    ///
+    /// # Errors
+    /// The same, and those of `begin`.
+    pub(crate) async fn other_public_key<T>(
+        &self,
+        server: &ServerName,
+        key_id: &str,
+        other_than: Option<&PublicKey>,
+        begin: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<PublicKey>> {
         if !is_usable(key_id) {
             return Ok(None);
         }
-        if let Some(known) = self.known_key(server, key_id) {
+        let wanted = Wanted {
+            id: key_id,
+            other_than,
+        };
+        if let Some(known) = self.known(server, wanted) {
             return known;
         }
         let _turn = self.memory.fetches.wait(server.as_str()).await;
         // Whoever had the turn before may have brought it.
-        if let Some(known) = self.known_key(server, key_id) {
+        if let Some(known) = self.known(server, wanted) {
             return known;
         }
-        let keys = self.fetch_keys(server).await?;
-        Ok(keys.get(key_id).copied())
+        let _begun = begin()?;
+        self.fetch_key(server, wanted).await
     }
 
-    /// Whether the homeserver need not be asked for this key.
-    pub(crate) fn knows_key(&self, server: &ServerName, key_id: &str) -> bool {
-        is_usable(key_id) && matches!(self.known_key(server, key_id), Some(Ok(Some(_))))
+    /// The key of this name for which the homeserver need not be asked.
+    pub(crate) fn known_public_key(&self, server: &ServerName, key_id: &str) -> Option<PublicKey> {
+        let wanted = Wanted {
+            id: key_id,
+            other_than: None,
+        };
+        self.known(server, wanted)?.ok()?
     }
 
     /// The key as far as it is known; `None` if the homeserver has to be asked.
-    fn known_key(&self, server: &ServerName, key_id: &str) -> Option<Result<Option<PublicKey>>> {
+    fn known(&self, server: &ServerName, wanted: Wanted<'_>) -> Option<Result<Option<PublicKey>>> {
         let now = self.clock.now();
         match self.memory.keys.get(server, now)? {
             (Known::Failed(why), _) => Some(Err(why)),
-            (Known::Keys(keys, asked_at), _) => match keys.get(key_id) {
-                Some(key) => Some(Ok(Some(*key))),
-                None => (now.since(asked_at) < REFETCH).then_some(Ok(None)),
-            },
+            (Known::Keys { keys, missed_at }, _) => {
+                let found = wanted.find(&keys);
+                let was_just_missed = missed_at.is_some_and(|at| now.since(at) < REFETCH);
+                (found.is_some() || was_just_missed).then_some(Ok(found))
+            }
         }
     }
 
-    async fn fetch_keys(&self, server: &ServerName) -> Result<Arc<Keys>> {
-        let fetched = self.ask(server, Method::GET, PATH.to_owned(), None).await;
+    async fn fetch_key(
+        &self,
+        server: &ServerName,
+        wanted: Wanted<'_>,
+    ) -> Result<Option<PublicKey>> {
+        let signer = self.for_signers();
+        let fetched = signer.ask(server, Method::GET, PATH.to_owned(), None).await;
         let now = self.clock.now();
         let published = match fetched {
             Err(why @ Error::Unavailable(_)) => return Err(why),
@@ -94,15 +144,21 @@ impl Federation {
                 } else {
                     (Keys::new(), now + REFETCH)
                 };
-                let keys = Arc::new(keys);
-                let kept = Known::Keys(Arc::clone(&keys), now);
+                let found = wanted.find(&keys);
+                let kept = Known::Keys {
+                    keys: Arc::new(keys),
+                    missed_at: found.is_none().then_some(now),
+                };
                 known.put(server.clone(), kept, until, now);
-                Ok(keys)
+                Ok(found)
             }
             Err(why) => {
                 let (kept, until) = match known.get(server, now) {
                     // What was good before stays so: a stranger who names a key that is none must not do away with it.
-                    Some((Known::Keys(keys, _), until)) => (Known::Keys(keys, now), until),
+                    Some((Known::Keys { keys, .. }, until)) => {
+                        let missed_at = Some(now);
+                        (Known::Keys { keys, missed_at }, until)
+                    }
                     _ => (Known::Failed(why.clone()), now + FAILURE_LIFETIME),
                 };
                 known.put(server.clone(), kept, until, now);

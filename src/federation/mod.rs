@@ -70,6 +70,15 @@ impl Federation {
         }
     }
 
+    /// The same for the keys of whoever is said to have signed something: strangers who keep that busy do not keep others
+    /// from registering.
+    fn for_signers(&self) -> Self {
+        Self {
+            chosen_by: ChosenBy::Signer,
+            ..self.clone()
+        }
+    }
+
     /// Finds a homeserver and asks it. `path` is percent-encoded, and may have a query.
     async fn ask(
         &self,

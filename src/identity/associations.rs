@@ -58,7 +58,7 @@ impl IdentityRules {
         let proving = self.validation.identity_session(
             &request.sid,
             &request.client_secret,
-            &request.account,
+            Some(&request.account),
         );
         let (sid, proof) = proving.await?;
         let by = Proving {

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::IdentityRules;
 use crate::{
     error::{Error, Result},
     secret::{ClientSecret, Sid},
     server_name::ServerName,
+    signing::{self, PublicKey},
     source::Source,
+    store::{Dissociated, Proving},
     threepid::Threepid,
     x_matrix::XMatrix,
 };
@@ -25,8 +27,11 @@ pub(crate) struct SignedRequest {
     /// Path and query.
     pub(crate) uri: String,
     /// The body.
-    pub(crate) content: Value,
+    pub(crate) content: Map<String, Value>,
 }
+
+/// The same as signatures are checked: method, path and query, and the body in its canonical form.
+type Signed<'a> = (&'a str, &'a str, &'a str);
 
 /// What shows that an association may be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +41,7 @@ enum Shown {
     /// A signature by a key that was asked for.
     FetchedKey,
     /// A session that proves the address.
-    Session,
+    Session(Proving),
 }
 
 /// A request to end an association.
@@ -69,22 +74,25 @@ impl IdentityRules {
         // Before any key is asked for: strangers choose whom we ask.
         let limiter = &self.validation.limiter;
         limiter.count_submission(source, now)?;
-        let shown = self.authorize(unbinding).await?;
-        if shown == Shown::KnownKey {
-            // A homeserver may unbind all addresses of many users at a time.
-            limiter.give_submission_back(source);
-        }
+        let shown = self.authorize(unbinding, source).await?;
+        let by = match shown {
+            Shown::Session(proof) => Some(proof),
+            // What a homeserver has ended, the proof of before does not make anew.
+            Shown::KnownKey | Shown::FetchedKey => None,
+        };
         let store = &self.validation.store;
-        // What a homeserver has ended, the proof of before does not make anew.
-        let proofs_end_at = (shown != Shown::Session).then_some(now);
-        store
-            .dissociate(&unbinding.threepid, &unbinding.user_id, proofs_end_at)
-            .await?;
+        let ending = store.dissociate(&unbinding.threepid, &unbinding.user_id, by, now);
+        match ending.await? {
+            // A homeserver may unbind all addresses of many users at a time.
+            Dissociated::Yes if shown == Shown::KnownKey => limiter.give_submission_back(source),
+            Dissociated::Yes | Dissociated::NotTheirs => {}
+            Dissociated::NotProved => return Err(not_proved()),
+        }
         Ok(())
     }
 
-    async fn authorize(&self, unbinding: &Unbinding) -> Result<Shown> {
-        let refused = match self.check_signatures(unbinding).await {
+    async fn authorize(&self, unbinding: &Unbinding, source: Source) -> Result<Shown> {
+        let refused = match self.check_signatures(unbinding, source).await {
             Ok(shown) => return Ok(shown),
             Err(refused) => refused,
         };
@@ -92,13 +100,13 @@ impl IdentityRules {
             return Err(refused);
         };
         let proving = self.check_session(sid, client_secret, &unbinding.threepid);
-        if unbinding.request.signatures.is_empty() {
-            proving.await?;
+        let proof = if unbinding.request.signatures.is_empty() {
+            proving.await?
         } else {
             // To a homeserver some refusals of a session would say that unbinding is not supported.
-            proving.await.map_err(|_| refused)?;
-        }
-        Ok(Shown::Session)
+            proving.await.map_err(|_| refused)?
+        };
+        Ok(Shown::Session(proof))
     }
 
     /// That the user's homeserver signed the request.
@@ -106,7 +114,7 @@ impl IdentityRules {
     /// The signature holds for these alone: this user, this address, this endpoint, this server. There is no nonce in it,
     /// so whoever saw the request (the homeserver, or we) can repeat it: that again ends the same user's association with the
     /// same address, should there be one by then, and does nothing else.
-    async fn check_signatures(&self, unbinding: &Unbinding) -> Result<Shown> {
+    async fn check_signatures(&self, unbinding: &Unbinding, source: Source) -> Result<Shown> {
         let request = &unbinding.request;
         if request.signatures.is_empty() {
             return Err(forbidden(
@@ -124,52 +132,77 @@ impl IdentityRules {
         let of_server = for_us.filter(|signature| signature.origin == unbinding.server);
         let mut refused =
             forbidden("The request is not signed by the homeserver of the user that mxid names.");
-        let mut shown = Shown::KnownKey;
+        let Ok(content) = signing::canonical(request.content.clone()) else {
+            return Err(refused);
+        };
+        let signed = (
+            request.method.as_str(),
+            request.uri.as_str(),
+            content.as_str(),
+        );
         for signature in of_server.take(MOST_SIGNATURES) {
-            if !self.federation.knows_key(&signature.origin, &signature.key) {
-                shown = Shown::FetchedKey;
-            }
-            match self.has_signed(signature, request).await {
-                Ok(true) => return Ok(shown),
-                Ok(false) => {}
+            match self.has_signed(signature, signed, source).await {
+                Ok(Some(shown)) => return Ok(shown),
+                Ok(None) => {}
                 Err(error) => refused = error,
             }
         }
         Err(refused)
     }
 
-    async fn has_signed(&self, signature: &XMatrix, request: &SignedRequest) -> Result<bool> {
-        let asking = self
-            .federation
-            .public_key(&signature.origin, &signature.key);
-        let Some(public_key) = asking.await? else {
-            return Ok(false);
-        };
+    /// Whether the signature holds, and with which key. The homeserver is asked if the key is not known, or if it may have
+    /// another by now.
+    async fn has_signed(
+        &self,
+        signature: &XMatrix,
+        (method, uri, content): Signed<'_>,
+        source: Source,
+    ) -> Result<Option<Shown>> {
         let ours = std::iter::once(&self.settings.name).chain(&self.settings.aliases);
         // As the homeserver wrote it, which may be with the port that goes without saying.
         let as_written = signature.destination.clone();
-        let mut names = as_written.into_iter().chain(ours.map(ToString::to_string));
-        let place = (request.method.as_str(), request.uri.as_str());
-        Ok(names.any(|name| signature.verify(&public_key, place, &request.content, &name)))
+        let names: Vec<_> = as_written
+            .into_iter()
+            .chain(ours.map(ToString::to_string))
+            .collect();
+        let holds = |key: &PublicKey| {
+            let mut names = names.iter();
+            names.any(|name| signature.verify(key, (method, uri), content, name))
+        };
+        let (federation, limiter) = (&self.federation, &self.validation.limiter);
+        let (server, key_id) = (&signature.origin, signature.key.as_str());
+        let known = federation.known_public_key(server, key_id);
+        if known.as_ref().is_some_and(&holds) {
+            return Ok(Some(Shown::KnownKey));
+        }
+        let begin = || limiter.begin_asking_for_keys(source);
+        let asking = federation.other_public_key(server, key_id, known.as_ref(), begin);
+        let fetched = asking.await?;
+        Ok(fetched.filter(&holds).map(|_| Shown::FetchedKey))
     }
 
     /// That the pair proves the address. Whoever proves it may end any user's association with it, whoever asked for the
-    /// proof.
+    /// proof; unless that was made by a newer one.
     async fn check_session(
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
         threepid: &Threepid,
-    ) -> Result<()> {
-        let proved = self.validation.identity_proof(sid, client_secret, None);
+    ) -> Result<Proving> {
+        let proved = self.validation.identity_session(sid, client_secret, None);
         match proved.await {
-            Ok(proof) if proof.threepid == *threepid => Ok(()),
-            Ok(_) | Err(Error::NoValidSession) => {
-                Err(forbidden("There is no session that proves this address."))
-            }
+            Ok((sid, proof)) if proof.threepid == *threepid => Ok(Proving {
+                sid,
+                validated_at: proof.validated_at,
+            }),
+            Ok(_) | Err(Error::NoValidSession) => Err(not_proved()),
             Err(error) => Err(error),
         }
     }
+}
+
+fn not_proved() -> Error {
+    forbidden("There is no session that proves this address.")
 }
 
 fn forbidden(why: &'static str) -> Error {

@@ -16,6 +16,8 @@ use crate::{
 
 /// How many registrations at the identity server one source may have under way: each waits for a homeserver that it names.
 const MOST_REGISTERING: usize = 4;
+/// How many homeservers may be under way to be asked for their keys, of those that one source says have signed something.
+const MOST_ASKED_FOR_KEYS: usize = 4;
 /// How many lookups of one account may be read at one time: all accounts share the turns in which large ones are.
 const MOST_LOOKING_UP: usize = 4;
 /// After how long who has too many under way may try again.
@@ -39,6 +41,7 @@ pub(crate) struct Limiter {
     refused_tokens: Buckets<Source>,
     registrations: Buckets<Source>,
     registering: InFlight<Source>,
+    asked_for_keys: InFlight<Source>,
     accounts: Buckets<String>,
     lookups: OfUsers,
     lookups_of_sources: Buckets<Source>,
@@ -55,6 +58,7 @@ impl Limiter {
             refused_tokens: Buckets::new(settings.per_source_submit),
             registrations: Buckets::new(settings.per_source_register),
             registering: InFlight::new(MOST_REGISTERING),
+            asked_for_keys: InFlight::new(MOST_ASKED_FOR_KEYS),
             accounts: Buckets::new(settings.per_account),
             lookups: OfUsers {
                 accounts: Buckets::new(settings.lookups_per_account),
@@ -110,6 +114,19 @@ impl Limiter {
             return Ok(None);
         }
         let entered = self.registering.enter(source);
+        entered.map(Some).ok_or_else(|| limited(SHORTLY))
+    }
+
+    /// Begins to ask a homeserver for its keys, since a source says that it has signed something; until the guard is dropped.
+    /// Without a limit of submissions there is none here.
+    pub(crate) fn begin_asking_for_keys(
+        &self,
+        source: Source,
+    ) -> Result<Option<Entered<'_, Source>>> {
+        if source == Source::Homeserver || self.submissions.are_off() {
+            return Ok(None);
+        }
+        let entered = self.asked_for_keys.enter(source);
         entered.map(Some).ok_or_else(|| limited(SHORTLY))
     }
 

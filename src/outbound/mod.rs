@@ -66,6 +66,8 @@ pub(crate) enum ChosenBy {
     Account,
     /// Anybody: nobody knows who asks.
     Stranger,
+    /// Anybody who says that a server has signed a request.
+    Signer,
     /// Whoever had an account; we ask by ourselves, and nobody waits for it.
     Background,
 }

@@ -11,6 +11,8 @@ const MOST_FOR_OPERATOR: usize = 512;
 const MOST_FOR_ACCOUNTS: usize = 64;
 /// To servers that anybody may name.
 const MOST_FOR_STRANGERS: usize = 64;
+/// To servers that are said to have signed a request.
+const MOST_FOR_SIGNERS: usize = 64;
 /// To servers that are told something in the background.
 const MOST_IN_BACKGROUND: usize = 32;
 /// To one host, of each kind but those to servers that the operator trusts: one that never answers holds no whole pool.
@@ -20,6 +22,7 @@ pub(super) struct Pools {
     operator: Semaphore,
     accounts: Semaphore,
     strangers: Semaphore,
+    signers: Semaphore,
     background: Semaphore,
     hosts: InFlight<(ChosenBy, String)>,
 }
@@ -36,6 +39,7 @@ impl Default for Pools {
             operator: Semaphore::new(MOST_FOR_OPERATOR),
             accounts: Semaphore::new(MOST_FOR_ACCOUNTS),
             strangers: Semaphore::new(MOST_FOR_STRANGERS),
+            signers: Semaphore::new(MOST_FOR_SIGNERS),
             background: Semaphore::new(MOST_IN_BACKGROUND),
             hosts: InFlight::new(MOST_TO_ONE_HOST),
         }
@@ -49,6 +53,7 @@ impl Pools {
             ChosenBy::Operator => &self.operator,
             ChosenBy::Account => &self.accounts,
             ChosenBy::Stranger => &self.strangers,
+            ChosenBy::Signer => &self.signers,
             ChosenBy::Background => &self.background,
         };
         let busy = |cause: &str| CallError::Busy(cause.to_owned());
@@ -87,7 +92,12 @@ mod tests {
             pools.enter(ChosenBy::Stranger, to(MOST_FOR_STRANGERS)),
             Err(CallError::Busy(_))
         ));
-        for other in [ChosenBy::Operator, ChosenBy::Account, ChosenBy::Background] {
+        for other in [
+            ChosenBy::Operator,
+            ChosenBy::Account,
+            ChosenBy::Signer,
+            ChosenBy::Background,
+        ] {
             assert!(pools.enter(other, to(0)).is_ok(), "{other:?}");
         }
         drop(held);
@@ -100,6 +110,7 @@ mod tests {
             (ChosenBy::Operator, MOST_FOR_OPERATOR),
             (ChosenBy::Account, MOST_TO_ONE_HOST),
             (ChosenBy::Stranger, MOST_TO_ONE_HOST),
+            (ChosenBy::Signer, MOST_TO_ONE_HOST),
             (ChosenBy::Background, MOST_TO_ONE_HOST),
         ] {
             let pools = Pools::default();

@@ -31,6 +31,17 @@ pub struct Proving {
     pub validated_at: Timestamp,
 }
 
+/// What became of an association that was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dissociated {
+    /// It has ended.
+    Yes,
+    /// The address is not this user's: nothing is changed.
+    NotTheirs,
+    /// The session is over, or its proof is older than the association's: nothing is changed.
+    NotProved,
+}
+
 /// What hashes are made with: a lookup tells it to whoever asks (MSC2134).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pepper {
@@ -87,16 +98,19 @@ pub trait Associations: fmt::Debug + Send + Sync {
         first_pepper: &str,
     ) -> StoreResult<bool>;
 
-    /// Ends an association, and what its homeserver was to be told; `false` if the address is not this user's.
+    /// Ends an association, and what its homeserver was to be told. One durable transaction.
     ///
-    /// With `proofs_end_at` the proofs that the user has of the address end too, and so do others' that are older than
-    /// the association's: whoever is to be found by it must prove it anew. Who showed such a proof may go on with it.
+    /// A session ends it only if its proof, `by`, is as new as the association's, or newer; all older proofs of the address
+    /// end too, and the one that was shown may be used on. `None` is for those who know by themselves whose the address is:
+    /// then the proofs that the user has of it end, and so do others' that are older than the association's, so that
+    /// whoever is to be found by it must prove it anew.
     async fn dissociate(
         &self,
         threepid: &Threepid,
         user_id: &str,
-        proofs_end_at: Option<Timestamp>,
-    ) -> StoreResult<bool>;
+        by: Option<Proving>,
+        now: Timestamp,
+    ) -> StoreResult<Dissociated>;
 
     /// The association of an address.
     async fn association(&self, threepid: &Threepid) -> StoreResult<Option<Association>>;

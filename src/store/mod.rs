@@ -14,7 +14,9 @@ pub mod sqlite;
 
 pub use self::{
     accounts::{Binding, Bindings, NewUia, Uia, UiaRow},
-    associations::{Association, Associations, DueOnbind, LookedUp, Pepper, Proving, Rotation},
+    associations::{
+        Association, Associations, Dissociated, DueOnbind, LookedUp, Pepper, Proving, Rotation,
+    },
     contacts::{Bound, Contact, Contacts},
     identity_accounts::{AcceptedPolicy, IdentityAccount, IdentityAccounts, NewIdentityToken},
     invites::{Invite, InviteEntry, InviteStored, Invites, NewInvite},

@@ -185,11 +185,7 @@ impl Validation {
         client_secret: &ClientSecret,
         user_id: Option<&str>,
     ) -> Result<Proof> {
-        let asker = match user_id {
-            Some(user_id) => Asker::Account(Some(user_id)),
-            None => Asker::WhoeverHasThePair,
-        };
-        let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
+        let proving = self.identity_session(sid, client_secret, user_id);
         proving.await.map(|(_, proof)| proof)
     }
 
@@ -201,9 +197,12 @@ impl Validation {
         &self,
         sid: &Sid,
         client_secret: &ClientSecret,
-        user_id: &str,
+        user_id: Option<&str>,
     ) -> Result<(SessionId, Proof)> {
-        let asker = Asker::Account(Some(user_id));
+        let asker = match user_id {
+            Some(user_id) => Asker::Account(Some(user_id)),
+            None => Asker::WhoeverHasThePair,
+        };
         let proving = self.prove_to(sid, client_secret, Purpose::Identity, asker);
         proving.await.map(|(session, proof)| (session.sid, proof))
     }
@@ -228,7 +227,8 @@ impl Validation {
         asker: Asker<'_>,
     ) -> Result<(Session, Proof)> {
         let choose = |found| for_proof(found, wanted);
-        let mut session = self.find_pair(sid, client_secret, choose).await?;
+        let finding = self.find_pair(wanted.api(), (sid, client_secret), choose);
+        let mut session = finding.await?;
         let mut proof = prove_to(&session, wanted, asker, self.clock.now());
         if let (Err(Error::SessionNotValidated), Some(proxied)) = (&proof, &session.proxied) {
             session = self.fetch_proof(&session, proxied, client_secret).await?;

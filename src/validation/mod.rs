@@ -27,7 +27,7 @@ use crate::{
     proof::{self, Code, Link},
     rate::Rate,
     secret::{ClientSecret, SessionId, Sid},
-    session::{Session, Shown},
+    session::{Api, Session, Shown},
     source::Source,
     store::{Bucket, NewTry, Store},
     threepid::{Medium, Threepid},
@@ -78,7 +78,8 @@ impl fmt::Debug for Validation {
 }
 
 impl Validation {
-    /// Shows a token, which may be the code or the link's value: the rule behind every `submitToken`.
+    /// Shows a token, which may be the code or the link's value: the rule behind every `submitToken`. A session of another
+    /// API than the one that asks is none.
     ///
     /// # Errors
     /// [`Error::NoValidSession`] (never told apart for `sid` and `client_secret`), [`Error::TokenIncorrect`],
@@ -86,16 +87,16 @@ impl Validation {
     /// [`Error::UpstreamFailed`] and [`Error::UpstreamTimeout`].
     pub async fn submit_token(
         &self,
+        api: Api,
         medium: Medium,
-        sid: &Sid,
-        client_secret: &ClientSecret,
+        (sid, client_secret): (&Sid, &ClientSecret),
         token: &str,
         source: Source,
     ) -> Result<Session> {
         let now = self.clock.now();
         self.limiter.count_submission(source, now)?;
         let choose = |found| proxied::for_code(found, medium, now);
-        let session = self.find_pair(sid, client_secret, choose).await?;
+        let session = self.find_pair(api, (sid, client_secret), choose).await?;
         if session.threepid.medium() != medium {
             return Err(Error::NoValidSession);
         }
@@ -247,12 +248,12 @@ impl Validation {
         Ok(code_of(self.key(session)?, session))
     }
 
-    /// The session of a pair, ours or the one that `choose` takes among those of identity servers. An unknown `sid` and a
-    /// wrong `client_secret` get one answer, after the same work.
+    /// The session of a pair, ours of this API or the one that `choose` takes among those of identity servers. An unknown
+    /// `sid` and a wrong `client_secret` get one answer, after the same work.
     async fn find_pair(
         &self,
-        sid: &Sid,
-        client_secret: &ClientSecret,
+        api: Api,
+        (sid, client_secret): (&Sid, &ClientSecret),
         choose: impl FnOnce(Vec<Session>) -> Option<Session> + Send,
     ) -> Result<Session> {
         let own = sid
@@ -267,7 +268,9 @@ impl Validation {
             .map_or(&[][..], |session| &session.secret_hash);
         let matches = proof::secret_matches(key.unwrap_or(self.keys.newest()), client_secret, hash);
         // What we call an identity server's session is nobody's name for it.
-        if let Some(session) = session.filter(|session| matches && session.proxied.is_none()) {
+        let is_asked_for =
+            |session: &Session| session.proxied.is_none() && session.purpose.api() == api;
+        if let Some(session) = session.filter(|session| matches && is_asked_for(session)) {
             return Ok(session);
         }
         let found = self.find_proxied(sid, client_secret).await?;

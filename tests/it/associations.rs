@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use threepid::{
     clock::Timestamp,
     store::{
-        Association, Associations, LookedUp, Rotation,
+        Association, Associations, Dissociated, LookedUp, Rotation,
         sqlite::{Role, SqliteStore},
     },
     threepid::{Medium, Threepid},
@@ -53,10 +53,8 @@ impl Stored {
 
     async fn dissociate(&self, address: &str, user_id: &str) -> bool {
         let address = email(address);
-        self.store
-            .dissociate(&address, user_id, Some(NOW))
-            .await
-            .expect("the store answers")
+        let ended = self.store.dissociate(&address, user_id, None, NOW).await;
+        ended.expect("the store answers") == Dissociated::Yes
     }
 
     async fn pepper(&self) -> String {

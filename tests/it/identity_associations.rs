@@ -334,9 +334,18 @@ async fn a_proof_that_is_older_than_another_user_s_binds_nothing() {
     bound(&app, BOB, "shared@example.org").await;
 
     let late = app.post_as(&token, BIND, &binding(&pair, ALICE)).await;
+    let mut unbinding = binding(&pair, BOB);
+    unbinding["threepid"] = json!({ "medium": "email", "address": "shared@example.org" });
+    let path = format!("{IDENTITY}/3pid/unbind");
+    let ended = app.post(&path, &unbinding).await;
+    let later = app.post_as(&token, BIND, &binding(&pair, ALICE)).await;
 
-    assert_eq!(late.status, 404, "{}", late.text);
-    assert_eq!(late.errcode(), "M_NO_VALID_SESSION");
+    for late in [late, later] {
+        assert_eq!(late.status, 404, "{}", late.text);
+        assert_eq!(late.errcode(), "M_NO_VALID_SESSION");
+    }
+    assert_eq!(ended.status, 403, "{}", ended.text);
+    assert_eq!(ended.errcode(), "M_FORBIDDEN");
     let owner = found(&app, "email", "shared@example.org").await;
     assert_eq!(owner.as_deref(), Some(BOB));
     app.wait(Duration::from_hours(1));

@@ -9,6 +9,7 @@ use threepid::{
     limits,
     outbound::Outbound,
     rate::Rate,
+    threepid::Threepid,
 };
 
 use crate::support::{
@@ -625,20 +626,24 @@ async fn a_homeserver_whose_keys_are_known_unbinds_as_often_as_it_likes() {
             |_| {},
         )
     });
+    let alice = homeserver.user("alice");
+    let address = Threepid::email(ADDRESS).expect("an address");
     let threepid = json!({ "medium": "email", "address": ADDRESS });
-    let body = json!({ "mxid": homeserver.user("alice"), "threepid": threepid });
+    let body = json!({ "mxid": alice, "threepid": threepid });
     let destination = DestinationIs(IDENTITY_NAME);
     let good = homeserver.authorization(("POST", UNBIND), &body, destination);
     let wrong = homeserver.authorization(("POST", "/elsewhere"), &body, destination);
 
     for _ in 0..5 {
+        let binding = app.threepid.associate(&alice, &address);
+        binding.await.expect("the store answers");
         assert_done(&unbind(&app, UNBIND, &[&good], &body).await);
     }
     assert_forbidden(&unbind(&app, UNBIND, &[&wrong], &body).await);
     let beyond = unbind(&app, UNBIND, &[&wrong], &body).await;
 
     assert_eq!(beyond.status, 429, "{}", beyond.text);
-    assert_eq!(homeserver.count(KEYS), 1);
+    assert_eq!(homeserver.count(KEYS), 2, "the second after the wrong one");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
         pages,
     },
     secret::{ClientSecret, Sid},
-    session::Session,
+    session::{Api, Session},
     source::Source,
     threepid::Medium,
 };
@@ -32,7 +32,7 @@ pub(crate) async fn post_email(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    post(&app, Medium::Email, source, &body).await
+    post(&app, Api::Client, Medium::Email, source, &body).await
 }
 
 /// `POST /_threepid/msisdn/submitToken`: what the Identity Service API says of `POST …/validate/msisdn/submitToken`,
@@ -42,7 +42,7 @@ pub(crate) async fn post_msisdn(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    post(&app, Medium::Msisdn, source, &body).await
+    post(&app, Api::Client, Medium::Msisdn, source, &body).await
 }
 
 /// `POST /_matrix/client/unstable/add_threepid/msisdn/submit_token`: the same, where Synapse's clients know it. Not
@@ -52,19 +52,20 @@ pub(crate) async fn post_add_threepid(
     source: ClientSource,
     MatrixJson(body): MatrixJson,
 ) -> Result<Json<Value>> {
-    post(&app, Medium::Msisdn, source, &body).await
+    post(&app, Api::Client, Medium::Msisdn, source, &body).await
 }
 
-/// The rule behind every `POST …/submitToken`.
+/// The rule behind every `POST …/submitToken`; `api` is that which asks.
 pub(in crate::http) async fn post(
     app: &App,
+    api: Api,
     medium: Medium,
     source: ClientSource,
     body: &Object,
 ) -> Result<Json<Value>> {
     let (sid, client_secret) = (body.string("sid")?, body.string("client_secret")?);
     let token = body.string("token")?;
-    submit(app, medium, (sid, client_secret), token, source.0).await?;
+    submit(app, api, medium, (sid, client_secret), token, source.0).await?;
     Ok(Json(json!({ "success": true })))
 }
 
@@ -76,7 +77,7 @@ pub(crate) async fn get_email(
     headers: HeaderMap,
     query: Shown,
 ) -> Result<Response> {
-    show(&app, Medium::Email, source, &headers, query).await
+    show(&app, Api::Client, Medium::Email, source, &headers, query).await
 }
 
 /// `GET /_threepid/msisdn/submitToken`: the same for phone numbers.
@@ -86,7 +87,7 @@ pub(crate) async fn get_msisdn(
     headers: HeaderMap,
     query: Shown,
 ) -> Result<Response> {
-    show(&app, Medium::Msisdn, source, &headers, query).await
+    show(&app, Api::Client, Medium::Msisdn, source, &headers, query).await
 }
 
 /// The query of a GET, if it is one.
@@ -95,6 +96,7 @@ pub(in crate::http) type Shown = Result<Query<Vec<(String, String)>>, QueryRejec
 /// What is behind every `GET …/submitToken`.
 pub(in crate::http) async fn show(
     app: &App,
+    api: Api,
     medium: Medium,
     source: ClientSource,
     headers: &HeaderMap,
@@ -117,7 +119,7 @@ pub(in crate::http) async fn show(
     };
     let (sid, client_secret) = (value("sid")?, value("client_secret")?);
     let token = value("token")?;
-    let session = submit(app, medium, (sid, client_secret), token, source.0).await?;
+    let session = submit(app, api, medium, (sid, client_secret), token, source.0).await?;
     Ok(link::done(app, &app.validation.view(session)?))
 }
 
@@ -142,6 +144,7 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 
 pub(in crate::http) async fn submit(
     app: &App,
+    api: Api,
     medium: Medium,
     (sid, client_secret): (&str, &str),
     token: &str,
@@ -153,6 +156,6 @@ pub(in crate::http) async fn submit(
         return Err(Error::invalid("token must be 1 to 255 characters"));
     }
     app.validation
-        .submit_token(medium, &sid, &client_secret, token, source)
+        .submit_token(api, medium, (&sid, &client_secret), token, source)
         .await
 }

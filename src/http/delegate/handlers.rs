@@ -14,7 +14,7 @@ use crate::{
         {read_email_request, read_msisdn_request},
     },
     secret::{ClientSecret, Sid},
-    session::Purpose,
+    session::{Api, Purpose},
     source::Source,
     threepid::Medium,
     validation::Opened,
@@ -105,7 +105,9 @@ pub(super) async fn get_submit_token_msisdn(app: State<App>, query: Query) -> Re
 async fn submit(app: &App, medium: Medium, body: &Object) -> Result<Json<Value>> {
     let pair = (body.string("sid")?, body.string("client_secret")?);
     let token = body.string("token")?;
-    let is_right = match submit_token::submit(app, medium, pair, token, Source::Homeserver).await {
+    let source = Source::Homeserver;
+    let shown = submit_token::submit(app, Api::Client, medium, pair, token, source);
+    let is_right = match shown.await {
         Ok(_) => true,
         Err(error) if is_about_token(&error) => false,
         Err(error) => return Err(error),

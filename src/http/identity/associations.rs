@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::{
     account::{Account, rules},
-    body::{IdentityJson, mxid},
+    body::{IdentityJson, SignedJson, mxid},
 };
 use crate::{
     error::{Error, Result},
     http::{
         App,
-        extract::{self, ClientSource, MatrixJson, Object},
+        extract::{self, ClientSource, Object},
     },
     identity::{
         associations::BindRequest,
@@ -64,7 +64,7 @@ pub(crate) async fn unbind(
     ClientSource(source): ClientSource,
     (method, uri): (Method, Uri),
     headers: HeaderMap,
-    MatrixJson(body): MatrixJson,
+    SignedJson(body): SignedJson,
 ) -> Result<Json<Value>> {
     let (mxid, server) = mxid(&body)?;
     let path_and_query = uri
@@ -79,7 +79,7 @@ pub(crate) async fn unbind(
             signatures: signatures(&headers),
             method: method.to_string(),
             uri: path_and_query.to_owned(),
-            content: Value::Object(body.entries().clone()),
+            content: body.entries().clone(),
         },
     };
     rules(&app)?.unbind(&unbinding, source).await?;

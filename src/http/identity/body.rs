@@ -29,6 +29,26 @@ const FORMS: [&str; 2] = [
 #[derive(Debug)]
 pub(crate) struct IdentityJson(pub(crate) Object);
 
+/// The largest body of a request that may be signed, in KiB.
+const MOST_KIB_OF_SIGNED: usize = 8;
+
+/// The JSON object of a request that anybody may say is signed: checking a signature costs more, the larger it is.
+#[derive(Debug)]
+pub(crate) struct SignedJson(pub(crate) Object);
+
+impl<S: Send + Sync> FromRequest<S> for SignedJson {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let most_kib = MOST_KIB_OF_SIGNED;
+        match read_body(request).await {
+            Ok(body) if body.len() <= most_kib * 1024 => Object::parse(&body).map(Self),
+            Ok(_) | Err(Error::TooLarge { .. }) => Err(Error::TooLarge { most_kib }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl FromRequest<App> for IdentityJson {
     type Rejection = Error;
 

@@ -17,7 +17,7 @@ use crate::{
         },
         extract::ClientSource,
     },
-    session::Purpose,
+    session::{Api, Purpose},
     threepid::Medium,
 };
 
@@ -48,7 +48,7 @@ pub(crate) async fn submit_email(
     _account: Account,
     IdentityJson(body): IdentityJson,
 ) -> Result<Json<Value>> {
-    submit_token::post(&app, Medium::Email, source, &body).await
+    submit_token::post(&app, Api::Identity, Medium::Email, source, &body).await
 }
 
 /// `POST /_matrix/identity/v2/validate/msisdn/submitToken` (Identity Service API, "Phone number associations").
@@ -58,7 +58,7 @@ pub(crate) async fn submit_msisdn(
     _account: Account,
     IdentityJson(body): IdentityJson,
 ) -> Result<Json<Value>> {
-    submit_token::post(&app, Medium::Msisdn, source, &body).await
+    submit_token::post(&app, Api::Identity, Medium::Msisdn, source, &body).await
 }
 
 /// `GET /_matrix/identity/v2/validate/email/submitToken`: the same for people. The specification demands an access token
@@ -69,7 +69,7 @@ pub(crate) async fn show_email(
     headers: HeaderMap,
     query: Shown,
 ) -> Result<Response> {
-    submit_token::show(&app, Medium::Email, source, &headers, query).await
+    submit_token::show(&app, Api::Identity, Medium::Email, source, &headers, query).await
 }
 
 /// `GET /_matrix/identity/v2/validate/msisdn/submitToken`: the same for phone numbers.
@@ -79,7 +79,7 @@ pub(crate) async fn show_msisdn(
     headers: HeaderMap,
     query: Shown,
 ) -> Result<Response> {
-    submit_token::show(&app, Medium::Msisdn, source, &headers, query).await
+    submit_token::show(&app, Api::Identity, Medium::Msisdn, source, &headers, query).await
 }
 
 /// `HEAD` of the same: changes nothing, whatever the query says.

@@ -10,8 +10,10 @@ use super::{
 use crate::{
     clock::Timestamp,
     lookup_hash,
+    secret::SessionId,
     store::{
-        Association, Associations, DueOnbind, LookedUp, Pepper, Proving, Rotation, StoreResult,
+        Association, Associations, Dissociated, DueOnbind, LookedUp, Pepper, Proving, Rotation,
+        StoreResult,
     },
     threepid::{Medium, Threepid},
 };
@@ -48,12 +50,13 @@ impl Associations for SqliteStore {
         &self,
         threepid: &Threepid,
         user_id: &str,
-        proofs_end_at: Option<Timestamp>,
-    ) -> StoreResult<bool> {
+        by: Option<Proving>,
+        now: Timestamp,
+    ) -> StoreResult<Dissociated> {
         let (threepid, user_id) = (threepid.clone(), user_id.to_owned());
         self.writer
             .run(Size::Many, move |connection| {
-                dissociate(connection, &threepid, &user_id, proofs_end_at).map(Verdict::Keep)
+                dissociate(connection, &threepid, &user_id, by, now).map(Verdict::Keep)
             })
             .await
     }
@@ -235,40 +238,84 @@ fn associate(
     onbind::put(connection, id, *at)
 }
 
+/// The whole transaction of an association's end.
 fn dissociate(
     connection: &Connection,
     threepid: &Threepid,
     user_id: &str,
-    proofs_end_at: Option<Timestamp>,
-) -> rusqlite::Result<bool> {
+    by: Option<Proving>,
+    now: Timestamp,
+) -> rusqlite::Result<Dissociated> {
     let (medium, address) = (threepid.medium().as_str(), threepid.address());
+    let sid = by.map(|by| by.sid);
+    let validated_at = by.map(|by| by.validated_at.0);
     let ended: Option<(i64, i64)> = connection
         .prepare_cached(
-            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3 RETURNING id, proved_at",
+            "DELETE FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3
+                AND (?4 IS NULL
+                     OR proved_at <= ?5
+                        AND EXISTS (SELECT 1 FROM session
+                                    WHERE sid = ?4 AND validated_at IS NOT NULL AND expires_at > ?6))
+             RETURNING id, proved_at",
         )?
-        .query_row(params![medium, address, user_id], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(
+            params![
+                medium,
+                address,
+                user_id,
+                sid.as_ref().map(SessionId::as_bytes),
+                validated_at,
+                now.0
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .optional()?;
     let Some((id, proved_at)) = ended else {
-        return Ok(false);
+        return is_theirs(connection, threepid, user_id).map(|is_theirs| {
+            if is_theirs {
+                Dissociated::NotProved
+            } else {
+                Dissociated::NotTheirs
+            }
+        });
     };
-    if let Some(now) = proofs_end_at {
-        connection
-            .prepare_cached(
-                "UPDATE session SET expires_at = ?5
-                 WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
-                   AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
-            )?
-            .execute(params![medium, address, user_id, proved_at, now.0])?;
-    }
+    // A user whose association others have ended must prove the address anew, however new their proofs are.
+    let whose = by.is_none().then_some(user_id);
+    connection
+        .prepare_cached(
+            "UPDATE session SET expires_at = ?5
+             WHERE medium = ?1 AND address = ?2 AND purpose = 'identity' AND validated_at IS NOT NULL
+               AND expires_at > ?5 AND (user_id = ?3 OR validated_at < ?4)",
+        )?
+        .execute(params![
+            medium,
+            address,
+            whose,
+            validated_at.unwrap_or(proved_at),
+            now.0
+        ])?;
     let mut delete = connection
         .prepare_cached("DELETE FROM association_hash WHERE pepper = ?1 AND hash = ?2")?;
     for (pepper, value) in peppers(connection, "true")? {
         delete.execute(params![pepper, lookup_hash::hash(threepid, &value)])?;
     }
     onbind::forget(connection, id)?;
-    Ok(true)
+    Ok(Dissociated::Yes)
+}
+
+fn is_theirs(
+    connection: &Connection,
+    threepid: &Threepid,
+    user_id: &str,
+) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM association WHERE medium = ?1 AND address = ?2 AND user_id = ?3)",
+        )?
+        .query_row(
+            params![threepid.medium().as_str(), threepid.address(), user_id],
+            |row| row.get(0),
+        )
 }
 
 /// Names and values of the peppers of these states.
@@ -282,7 +329,7 @@ fn peppers(connection: &Connection, states: &str) -> rusqlite::Result<Vec<(i64, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{secret::SessionId, store::sqlite::Role};
+    use crate::store::sqlite::Role;
 
     #[tokio::test]
     async fn a_proof_that_has_ended_by_then_associates_nobody() {
@@ -306,5 +353,33 @@ mod tests {
         assert!(!done.unwrap(), "no session proves it");
         let found = store.association(&association.threepid).await.unwrap();
         assert_eq!(found, None);
+    }
+
+    #[tokio::test]
+    async fn a_proof_that_has_ended_by_then_ends_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("t.db"), Role::Server).unwrap();
+        let now = Timestamp(1_795_341_600_000);
+        let association = Association {
+            threepid: Threepid::email("a@b.org").unwrap(),
+            user_id: "@a:b".to_owned(),
+            at: now,
+        };
+        let done = store.associate(association.clone(), None, "pepper").await;
+        assert!(done.unwrap());
+        let by = Proving {
+            sid: SessionId::generate(now),
+            validated_at: now,
+        };
+        let end = async |user_id| {
+            let ending = store.dissociate(&association.threepid, user_id, Some(by), now);
+            ending.await.unwrap()
+        };
+
+        assert_eq!(end("@a:b").await, Dissociated::NotProved);
+        assert_eq!(end("@b:b").await, Dissociated::NotTheirs);
+
+        let found = store.association(&association.threepid).await.unwrap();
+        assert_eq!(found, Some(association));
     }
 }
