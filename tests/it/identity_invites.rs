@@ -28,11 +28,15 @@ use threepid::{
     limits,
     policy::{self, Lists},
     rate::Rate,
-    store::{Association, Associations, InviteEntry, Invites, Outbox, OutboxEntry},
+    store::{InviteEntry, Invites, Outbox, OutboxEntry},
     threepid::Threepid,
 };
 
-use crate::support::app::*;
+use crate::support::{
+    app::*,
+    federation::FederationServer,
+    identity::{asking, policy},
+};
 
 const BOB: &str = "@bob:example.net";
 const STORE: &str = "store-invite";
@@ -138,12 +142,8 @@ fn sealed(app: &TestApp) -> u32 {
 }
 
 async fn associate(app: &TestApp, address: &str, user_id: &str) {
-    let association = Association {
-        threepid: Threepid::email(address).expect("an address"),
-        user_id: user_id.to_owned(),
-        at: app.clock.now(),
-    };
-    let associated = app.store.associate(association, None, "pepper").await;
+    let address = Threepid::email(address).expect("an address");
+    let associated = app.threepid.associate(user_id, &address).await;
     associated.expect("the store answers");
 }
 
@@ -363,12 +363,7 @@ async fn what_can_not_be_signed_is_refused() {
 #[tokio::test]
 async fn whoever_has_no_token_is_refused_before_anything_is_read() {
     let app = TestApp::identity(|settings| {
-        let texts = std::collections::BTreeMap::new();
-        let policy = threepid::identity::Policy {
-            version: "1".to_owned(),
-            texts,
-        };
-        settings.terms.insert("terms".to_owned(), policy);
+        settings.terms.insert("terms".to_owned(), policy("1", &[]));
     });
     for path in [STORE, SIGN] {
         let answer = app
@@ -633,18 +628,16 @@ async fn an_invitation_that_has_run_out_is_worth_nothing_and_its_mail_does_not_g
 
 #[tokio::test]
 async fn a_used_invitation_is_worth_nothing_and_its_mail_does_not_go() {
-    let app = TestApp::identity(|_| {});
+    let homeserver = FederationServer::start().await;
+    let app = asking(homeserver.outbound(), limits::Settings::OFF, |_| {});
     let body = invited(&app, &alice_by_bob()).await;
-    associate(&app, "alice@example.org", "@alice:example.org").await;
-    let now = app.clock.now();
-    let due = app.store.lease_onbinds(now, now, 9).await.unwrap();
+    associate(&app, "alice@example.org", &homeserver.user("alice")).await;
     assert!(
         is_valid(&app, &body["public_keys"][1]).await,
         "not told yet"
     );
 
-    let told = app.store.finish_onbind(due[0].id, ids(&app).await, now);
-    told.await.unwrap();
+    assert_eq!(app.threepid.tell_homeservers_due().await, Ok(1));
 
     assert!(!is_valid(&app, &body["public_keys"][1]).await);
     let answer = sign(&app, &body["token"], &STANDARD.encode([7; 32])).await;
@@ -773,10 +766,7 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
         if answer.status == 200 {
             taken.push(answer.json()["token"].clone());
         } else {
-            assert_eq!(
-                (answer.status.as_u16(), &*answer.errcode()),
-                (400, "M_TOO_LARGE")
-            );
+            assert_eq!(answer.refusal(), refusal(400, "M_TOO_LARGE"));
             refused += 1;
         }
     }
@@ -978,7 +968,7 @@ async fn the_database_shows_neither_token_nor_key_nor_names() {
 }
 
 /// An identity server whose invitations live longer than the clock of this machine may be wrong.
-pub(crate) fn long_lived(builder: Builder) -> Builder {
+fn long_lived(builder: Builder) -> Builder {
     let builder = builder.limits(limits::Settings::OFF);
     with_identity(builder, |settings| {
         settings.invite_lifetime = Duration::from_hours(24 * 36_500);
