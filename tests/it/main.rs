@@ -24,6 +24,7 @@ mod identity_accounts;
 mod identity_associations;
 mod identity_client;
 mod identity_contract;
+mod identity_contract_ways;
 mod identity_invites;
 mod identity_keys;
 mod identity_lookup;
