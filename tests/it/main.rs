@@ -25,6 +25,8 @@ mod identity_associations;
 mod identity_client;
 mod identity_contract;
 mod identity_contract_ways;
+mod identity_invite_mail;
+mod identity_invite_operator;
 mod identity_invites;
 mod identity_keys;
 mod identity_lookup;
