@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 use threepid::{
     clock::Timestamp,
     store::{
@@ -12,6 +10,8 @@ use threepid::{
     },
     threepid::{Medium, Threepid},
 };
+
+use crate::support::identity::lookup_hash;
 
 const AT_ONCE: usize = 20;
 const NOW: Timestamp = Timestamp(1_795_341_600_000);
@@ -115,7 +115,7 @@ fn email(address: &str) -> Threepid {
 }
 
 fn hash(address: &str, pepper: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{address} email {pepper}")))
+    lookup_hash(address, "email", pepper)
 }
 
 fn found(answer: LookedUp) -> HashMap<String, String> {

@@ -10,7 +10,10 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::gateway::{Answer, SmsGateway};
+use crate::support::{
+    closed_port,
+    gateway::{Answer, SmsGateway},
+};
 
 /// The program in an empty directory, with nothing of our own environment that it reads.
 pub(crate) fn threepid(dir: &TempDir, arguments: &[&str]) -> Command {
@@ -292,9 +295,7 @@ async fn check_greets_gateways_and_names_identity_servers() {
 
 #[test]
 fn check_fails_if_a_gateway_is_not_there() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    drop(taken);
+    let (_nobody, address) = closed_port();
 
     let checked = run(&with_gateway(&format!("http://{address}")), &["check"]);
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     contacts::{ADD_TO, THREEPID, prove, session, with_password},
-    support::{app::*, host::*},
+    support::{app::*, host::*, until},
 };
 
 /// A request with the right password, in a session.
@@ -186,16 +186,16 @@ async fn what_a_process_left_that_died_is_continued_after_the_restart() {
     let held = post_as(&app, HERS, ADD_TO, &body).await;
 
     let background = app.threepid.start();
-    let again = loop {
-        let answer = post_as(&app, HERS, ADD_TO, &body).await;
-        if answer.status != 409 {
-            break answer;
-        }
-    };
+    let mut again = held.status;
+    until("it is held no longer", async || {
+        again = post_as(&app, HERS, ADD_TO, &body).await.status;
+        again != 409
+    })
+    .await;
 
     assert_eq!((died.status.as_u16(), held.status.as_u16()), (500, 409));
-    assert_eq!(again.status, 200);
-    background.stop(Duration::from_secs(5)).await;
+    assert_eq!(again, 200);
+    background.stop(Duration::from_mins(1)).await;
     assert_eq!(host.addresses(ALICE), ["alice@example.org"]);
 }
 
@@ -209,16 +209,12 @@ async fn a_client_that_goes_away_does_not_stop_what_it_began() {
         let (app, body) = (Arc::clone(&app), body.clone());
         async move { post_as(&app, HERS, ADD_TO, &body).await }
     });
-    while host.binds() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the address is being bound", async || host.binds() > 0).await;
 
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     host.open();
-    while host.addresses(ALICE).is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("it is bound", async || !host.addresses(ALICE).is_empty()).await;
 
     let again = post_as(&app, HERS, ADD_TO, &body).await;
     assert_eq!(again.status, 200);

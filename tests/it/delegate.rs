@@ -143,10 +143,6 @@ fn validated_query(sid: &str, client_secret: &str) -> String {
     format!("3pid/getValidated3pid?sid={sid}&client_secret={client_secret}")
 }
 
-fn told(answer: &Answer) -> (u16, String) {
-    (answer.status.as_u16(), answer.errcode())
-}
-
 #[tokio::test]
 async fn synapse_has_a_phone_number_validated() {
     let caller = Caller::new();
@@ -168,7 +164,7 @@ async fn synapse_has_a_phone_number_validated() {
         )
     );
     assert_eq!(asked.header("content-type"), "application/json");
-    assert_eq!(told(&before), (400, "M_SESSION_NOT_VALIDATED".to_owned()));
+    assert_eq!(before.refusal(), refusal(400, "M_SESSION_NOT_VALIDATED"));
     assert_eq!(
         (submitted.status.as_u16(), submitted.text.as_str()),
         (200, r#"{"success":true}"#)
@@ -246,7 +242,7 @@ async fn a_wrong_code_is_no_failure_of_the_server() {
 
     let late = caller.submit("msisdn", &sid, &code).await;
 
-    assert_eq!(told(&late), (400, "M_SESSION_EXPIRED".to_owned()));
+    assert_eq!(late.refusal(), refusal(400, "M_SESSION_EXPIRED"));
 }
 
 #[tokio::test]
@@ -300,7 +296,7 @@ async fn a_request_that_is_wrong_is_told_why() {
     ] {
         let endpoint = format!("validate/{medium}/requestToken");
         let answer = caller.post(&endpoint, &body).await;
-        assert_eq!(told(&answer), (400, errcode.to_owned()), "{medium} {body}");
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{medium} {body}");
     }
 }
 
@@ -320,7 +316,7 @@ async fn every_failure_has_its_code() {
     ] {
         let answer = caller.post(endpoint, &body).await;
         let expected = (status, errcode.to_owned());
-        assert_eq!(told(&answer), expected, "{endpoint} {body}");
+        assert_eq!(answer.refusal(), expected, "{endpoint} {body}");
     }
 }
 
@@ -347,7 +343,7 @@ async fn what_proves_nothing_is_told_why() {
         ),
     ] {
         let answer = caller.get(&query).await;
-        assert_eq!(told(&answer), (status, errcode.to_owned()), "{query}");
+        assert_eq!(answer.refusal(), refusal(status, errcode), "{query}");
     }
     let escaped = caller
         .get(&validated_query(&sid, "monkeys%5Fare%5FGREAT"))
@@ -356,7 +352,7 @@ async fn what_proves_nothing_is_told_why() {
 
     caller.app.wait(Duration::from_hours(24));
     let late = caller.validated(&sid).await;
-    assert_eq!(told(&late), (400, "M_SESSION_EXPIRED".to_owned()));
+    assert_eq!(late.refusal(), refusal(400, "M_SESSION_EXPIRED"));
 }
 
 #[tokio::test]
@@ -370,7 +366,7 @@ async fn a_proof_is_told_as_often_as_it_is_asked_for_until_somebody_has_the_addr
     caller.app.own("@bob:example.org", "07700900001").await;
 
     let refused = caller.validated(&sid).await;
-    assert_eq!(told(&refused), (400, "M_THREEPID_IN_USE".to_owned()));
+    assert_eq!(refused.refusal(), refusal(400, "M_THREEPID_IN_USE"));
 }
 
 #[tokio::test]
@@ -402,7 +398,7 @@ async fn no_reset_is_told_and_an_addition_is() {
         told_of.push(caller.validated(&sid).await);
     }
 
-    assert_eq!(told(&told_of[0]), (404, "M_NO_VALID_SESSION".to_owned()));
+    assert_eq!(told_of[0].refusal(), refusal(404, "M_NO_VALID_SESSION"));
     assert_eq!(told_of[1].json()["address"], "alice@example.org");
 }
 
@@ -429,7 +425,7 @@ async fn whoever_is_no_homeserver_finds_nothing_there() {
     let shorter = &PREFIX[..PREFIX.len() - 1];
     let rest = "_matrix/identity/api/v1/3pid/getValidated3pid?sid=a&client_secret=b";
     let nothing = call_at(&caller, "/nothing/at/all").await;
-    assert_eq!(told(&nothing), (404, "M_UNRECOGNIZED".to_owned()));
+    assert_eq!(nothing.refusal(), refusal(404, "M_UNRECOGNIZED"));
     for path in [
         format!("/{rest}"),
         format!("//{rest}"),
@@ -536,8 +532,8 @@ async fn a_hundred_users_of_one_homeserver_are_not_one_source() {
     let over = caller.post("validate/msisdn/requestToken", &body).await;
 
     assert_eq!(
-        told(&over),
-        (429, "M_LIMIT_EXCEEDED".to_owned()),
+        over.refusal(),
+        refusal(429, "M_LIMIT_EXCEEDED"),
         "its country has a ceiling"
     );
     assert!(over.json()["retry_after_ms"].is_u64());
@@ -561,8 +557,8 @@ async fn what_is_off_for_signing_up_is_off_here() {
         .post("validate/msisdn/requestToken", &alices_phone(1))
         .await;
     assert_eq!(
-        told(&answer),
-        (400, "M_THREEPID_MEDIUM_NOT_SUPPORTED".to_owned())
+        answer.refusal(),
+        refusal(400, "M_THREEPID_MEDIUM_NOT_SUPPORTED")
     );
 }
 
@@ -599,7 +595,7 @@ async fn what_an_identity_server_proves_is_told_too() {
         (sid.as_str(), wrong.json()),
         ("5678", json!({ "success": false }))
     );
-    assert_eq!(told(&before), (400, "M_SESSION_NOT_VALIDATED".to_owned()));
+    assert_eq!(before.refusal(), refusal(400, "M_SESSION_NOT_VALIDATED"));
     assert_eq!(right.json(), json!({ "success": true }));
     assert_eq!(proof.json()["address"], "447700900001");
 }
@@ -647,7 +643,7 @@ async fn a_directory_that_fails_never_says_that_an_address_is_free() {
 
         let answer = Caller::of(restarted).validated(&sid).await;
 
-        assert_eq!(told(&answer), (status, "M_UNKNOWN".to_owned()));
+        assert_eq!(answer.refusal(), refusal(status, "M_UNKNOWN"));
         assert!(!answer.text.contains("detail"));
     }
 }

@@ -59,15 +59,14 @@ impl Directory for Broken {
 
 #[tokio::test]
 async fn a_fault_behind_us_is_a_matrix_error_that_tells_nothing_and_sends_nothing() {
-    for (broken, status) in [
-        (Broken::Panics, 500),
-        (Broken::Hangs, 503),
-        (Broken::Down, 503),
+    let (at_once, late) = (Duration::from_millis(50), Duration::from_mins(1));
+    for (broken, limit, status) in [
+        (Broken::Panics, late, 500),
+        (Broken::Hangs, at_once, 503),
+        (Broken::Down, late, 503),
     ] {
-        let app = TestApp::with(|builder| {
-            let limit = Duration::from_millis(50);
-            builder.directory(Arc::new(broken)).request_timeout(limit)
-        });
+        let app =
+            TestApp::with(|builder| builder.directory(Arc::new(broken)).request_timeout(limit));
 
         let answer = app.post(REGISTER, &alice(1)).await;
 
@@ -135,10 +134,11 @@ async fn a_panic_is_told_to_people_as_a_page() {
 
 #[tokio::test]
 async fn a_time_out_is_told_to_people_as_a_page() {
-    let limit = Duration::from_millis(200);
-    let app = TestApp::with(|builder| builder.limits(limits::Settings::OFF).request_timeout(limit));
+    let app = TestApp::new();
     let sid = app.post(REGISTER, &alice(1)).await.sid();
     let link = link_path(&app.mail().await);
+    let limit = Duration::from_millis(200);
+    let app = app.restarted(|builder| builder.limits(limits::Settings::OFF).request_timeout(limit));
     let other = rusqlite::Connection::open(app.dir().join("threepid.db")).unwrap();
 
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

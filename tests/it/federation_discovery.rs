@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     certificates::Certified,
+    closed_port,
     federation::{FederationServer, USERINFO, WELL_KNOWN},
     upstream::{Answer, Upstream},
 };
@@ -306,12 +307,10 @@ async fn a_delegated_name_delegates_no_further() {
 async fn a_host_that_can_not_be_reached_is_followed_by_the_next() {
     let world = World::start().await;
     world.zone.host("dead.example", &["127.0.0.1"]);
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dead = free.local_addr().unwrap().port();
-    drop(free);
+    let (_nobody, dead) = closed_port();
     let targets = [
         ("nowhere.example", 8448),
-        ("dead.example", dead),
+        ("dead.example", dead.port()),
         ("target.example", world.homeserver.port()),
     ];
     world.zone.service("_matrix-fed._tcp.hs.example", &targets);
@@ -613,7 +612,7 @@ async fn a_web_server_that_hangs_leaves_time_for_the_rest() {
     world.serve_at("target.example");
     let settings = Settings {
         allow: vec!["127.0.0.1/32".parse().unwrap()],
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(4),
         ..world.homeserver.settings()
     };
     let outbound = world.zone.outbound(settings, world.web.port());

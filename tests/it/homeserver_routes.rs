@@ -46,10 +46,6 @@ async fn ok(app: &TestApp, endpoint: &str, body: &Value) -> Value {
     answer.json()
 }
 
-fn told(answer: &Answer) -> (u16, String) {
-    (answer.status.as_u16(), answer.errcode())
-}
-
 /// Has alice's address proved for what `ask` is for.
 async fn proved(app: &TestApp, ask: &str) -> String {
     let sid = app.post(ask, &alice(1)).await.sid();
@@ -79,8 +75,8 @@ async fn without_a_token_of_ours_there_is_nothing() {
     for endpoint in ["session", "owner", "session/claim", "nothing"] {
         let answer = call(&app, endpoint, &json!({})).await;
         assert_eq!(
-            told(&answer),
-            (404, "M_UNRECOGNIZED".to_owned()),
+            answer.refusal(),
+            refusal(404, "M_UNRECOGNIZED"),
             "{endpoint}"
         );
     }
@@ -103,7 +99,7 @@ async fn the_token_lets_a_homeserver_in_and_nobody_else() {
         for body in [body.as_str(), "no json"] {
             let answer = call_as(&app, authorization, "owner", body).await;
             let expected = (expected.0, expected.1.to_owned());
-            assert_eq!(told(&answer), expected, "{authorization:?}");
+            assert_eq!(answer.refusal(), expected, "{authorization:?}");
         }
     }
     for scheme in ["Bearer", "bearer"] {
@@ -121,7 +117,7 @@ async fn the_public_listener_has_none_of_it() {
         .header("authorization", bearer)
         .body(Body::from("{}"));
     let answer = app.send(request.expect("a request")).await;
-    assert_eq!(told(&answer), (404, "M_UNRECOGNIZED".to_owned()));
+    assert_eq!(answer.refusal(), refusal(404, "M_UNRECOGNIZED"));
 }
 
 #[tokio::test]
@@ -132,9 +128,9 @@ async fn other_methods_are_told_from_other_paths() {
         .header("authorization", format!("Bearer {TOKEN}"))
         .body(Body::empty());
     let answer = send(&router, "127.0.0.1:1", request.expect("a request")).await;
-    assert_eq!(told(&answer), (405, "M_UNRECOGNIZED".to_owned()));
+    assert_eq!(answer.refusal(), refusal(405, "M_UNRECOGNIZED"));
     let unknown = call(&app, "nothing", &json!({})).await;
-    assert_eq!(told(&unknown), (404, "M_UNRECOGNIZED".to_owned()));
+    assert_eq!(unknown.refusal(), refusal(404, "M_UNRECOGNIZED"));
 }
 
 #[tokio::test]
@@ -145,7 +141,7 @@ async fn a_homeserver_looks_at_a_proof_as_often_as_it_likes() {
     let mail = app.mail().await;
     app.post(SUBMIT, &shown(&sid, &code(&mail))).await;
 
-    assert_eq!(told(&before), (400, "M_SESSION_NOT_VALIDATED".to_owned()));
+    assert_eq!(before.refusal(), refusal(400, "M_SESSION_NOT_VALIDATED"));
     for purpose in ["register", "add", "register"] {
         assert_eq!(
             ok(&app, "session", &pair(&sid, purpose)).await,
@@ -164,11 +160,11 @@ async fn a_homeserver_looks_at_a_proof_as_often_as_it_likes() {
         (json!([]), (400, "M_BAD_JSON")),
     ] {
         let answer = call(&app, "session", &body).await;
-        assert_eq!(told(&answer), (expected.0, expected.1.to_owned()), "{body}");
+        assert_eq!(answer.refusal(), refusal(expected.0, expected.1), "{body}");
     }
     app.wait(Duration::from_hours(24));
     let late = call(&app, "session", &pair(&sid, "register")).await;
-    assert_eq!(told(&late), (400, "M_SESSION_EXPIRED".to_owned()));
+    assert_eq!(late.refusal(), refusal(400, "M_SESSION_EXPIRED"));
 }
 
 #[tokio::test]
@@ -200,13 +196,13 @@ async fn a_proof_is_claimed_once_and_taken_once() {
         })
     );
     assert_eq!(
-        told(&again),
-        (409, "M_UNKNOWN".to_owned()),
+        again.refusal(),
+        refusal(409, "M_UNKNOWN"),
         "while its lease runs"
     );
-    assert_eq!(told(&other), (409, "M_UNKNOWN".to_owned()));
+    assert_eq!(other.refusal(), refusal(409, "M_UNKNOWN"));
     assert_eq!(taken, json!({}));
-    assert_eq!(told(&twice), (404, "M_NOT_FOUND".to_owned()));
+    assert_eq!(twice.refusal(), refusal(404, "M_NOT_FOUND"));
     let repeated = ok(&app, "session/claim", &first).await;
     assert_eq!(repeated["done_before"], true);
     assert_eq!(repeated["address"], "alice@example.org");
@@ -217,13 +213,13 @@ async fn a_proof_is_claimed_once_and_taken_once() {
     ] {
         let answer = call(&app, "session/claim", &spent).await;
         assert_eq!(
-            told(&answer),
-            (409, "M_THREEPID_AUTH_FAILED".to_owned()),
+            answer.refusal(),
+            refusal(409, "M_THREEPID_AUTH_FAILED"),
             "{spent}"
         );
     }
     let look = call(&app, "session", &pair(&sid, "register")).await;
-    assert_eq!(told(&look), (409, "M_THREEPID_AUTH_FAILED".to_owned()));
+    assert_eq!(look.refusal(), refusal(409, "M_THREEPID_AUTH_FAILED"));
 }
 
 #[tokio::test]
@@ -239,7 +235,7 @@ async fn a_proof_that_was_given_back_is_free_again() {
     assert_eq!(claimed["done_before"], false);
     for endpoint in ["session/release", "session/take"] {
         let gone = call(&app, endpoint, &json!({ "op_id": "op-1" })).await;
-        assert_eq!(told(&gone), (404, "M_NOT_FOUND".to_owned()));
+        assert_eq!(gone.refusal(), refusal(404, "M_NOT_FOUND"));
     }
 }
 
@@ -254,7 +250,7 @@ async fn the_same_operation_goes_on_after_its_lease() {
     let other = call(&app, "session/claim", &claim(&sid, "op-2")).await;
     let same = ok(&app, "session/claim", &claim(&sid, "op-1")).await;
 
-    assert_eq!(told(&other), (409, "M_UNKNOWN".to_owned()));
+    assert_eq!(other.refusal(), refusal(409, "M_UNKNOWN"));
     assert_eq!(same["done_before"], false);
 }
 
@@ -302,11 +298,7 @@ async fn an_operation_of_a_homeserver_s_is_none_of_ours() {
     ok(&app, "session/take", &json!({ "op_id": "op-1" })).await;
     for op_id in ["", "two words", "é", &"x".repeat(256)] {
         let answer = call(&app, "session/take", &json!({ "op_id": op_id })).await;
-        assert_eq!(
-            told(&answer),
-            (400, "M_INVALID_PARAM".to_owned()),
-            "{op_id}"
-        );
+        assert_eq!(answer.refusal(), refusal(400, "M_INVALID_PARAM"), "{op_id}");
     }
 }
 
@@ -330,7 +322,7 @@ async fn a_new_account_has_its_addresses() {
     let mut other = body.clone();
     other["user_id"] = json!("@eve:example.org");
     let refused = call(&app, "account/registered", &other).await;
-    assert_eq!(told(&refused), (400, "M_THREEPID_IN_USE".to_owned()));
+    assert_eq!(refused.refusal(), refusal(400, "M_THREEPID_IN_USE"));
 }
 
 #[tokio::test]
@@ -347,7 +339,7 @@ async fn a_reset_is_for_no_other_account() {
     body["user_id"] = json!("@eve:example.org");
 
     let refused = call(&app, "session", &body).await;
-    assert_eq!(told(&refused), (404, "M_NO_VALID_SESSION".to_owned()));
+    assert_eq!(refused.refusal(), refusal(404, "M_NO_VALID_SESSION"));
 }
 
 #[tokio::test]
@@ -430,7 +422,7 @@ async fn a_host_s_own_identifiers_are_not_looked_up() {
 async fn assert_refused(app: &TestApp, endpoint: &str, body: &Value, errcode: &str) {
     let answer = call(app, endpoint, body).await;
     let expected = (400, errcode.to_owned());
-    assert_eq!(told(&answer), expected, "{endpoint} {body}");
+    assert_eq!(answer.refusal(), expected, "{endpoint} {body}");
 }
 
 #[tokio::test]

@@ -114,10 +114,9 @@ async fn what_is_not_there_is_unrecognized_and_web_clients_can_read_it() {
         ),
     ] {
         let answer = app.bare(method, path, &[]).await;
-        let told = (answer.status.as_u16(), answer.errcode());
         assert_eq!(
-            told,
-            (status, "M_UNRECOGNIZED".to_owned()),
+            answer.refusal(),
+            refusal(status, "M_UNRECOGNIZED"),
             "{method} {path}"
         );
         assert_eq!(answer.header("allow"), allow, "{method} {path}");
@@ -163,10 +162,7 @@ async fn nothing_of_it_is_there_unless_it_is_turned_on() {
         "/_matrix/identity/v2/terms",
     ] {
         let answer = app.get(path, &[]).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.errcode().as_str()),
-            (404, "M_UNRECOGNIZED")
-        );
+        assert_eq!(answer.refusal(), refusal(404, "M_UNRECOGNIZED"));
     }
 }
 
@@ -198,8 +194,7 @@ async fn a_token_stands_in_the_header_alone() {
         (path.clone(), "Bearer %00".to_owned()),
     ] {
         let answer = app.get(&path, &[("authorization", &header)]).await;
-        let told = (answer.status.as_u16(), answer.errcode());
-        assert_eq!(told, nobody_s(), "{header:?}");
+        assert_eq!(answer.refusal(), nobody_s(), "{header:?}");
     }
 }
 
@@ -231,10 +226,7 @@ async fn a_token_that_is_not_used_runs_out() {
     assert_eq!(whose(&app, &token).await, nobody_s());
     assert_eq!(whose(&app, &last_moment).await.0, 200);
     let left = app.post_as(&token, "account/logout", &json!({})).await;
-    assert_eq!(
-        (left.status.as_u16(), left.errcode().as_str()),
-        (401, "M_UNKNOWN_TOKEN")
-    );
+    assert_eq!(left.refusal(), refusal(401, "M_UNKNOWN_TOKEN"));
 }
 
 #[tokio::test]
@@ -335,7 +327,7 @@ async fn logging_out_needs_no_body_and_minds_none() {
 
 #[tokio::test]
 async fn logging_out_with_an_unknown_token_writes_nothing() {
-    let limit = Duration::from_millis(200);
+    let limit = Duration::from_secs(2);
     let app = TestApp::with(|builder| {
         with_identity(builder.limits(limits::Settings::OFF), |_| {}).request_timeout(limit)
     });
@@ -366,13 +358,9 @@ async fn logging_out_without_a_token_and_with_an_unknown_one_are_told_apart() {
         .bare("POST", &path, &[("authorization", "Bearer nonsense")])
         .await;
 
-    assert_eq!(
-        (without.status.as_u16(), without.errcode().as_str()),
-        (401, "M_UNAUTHORIZED")
-    );
+    assert_eq!(without.refusal(), refusal(401, "M_UNAUTHORIZED"));
     for answer in [again, nonsense] {
-        let told = (answer.status.as_u16(), answer.errcode());
-        assert_eq!(told, (401, "M_UNKNOWN_TOKEN".to_owned()));
+        assert_eq!(answer.refusal(), refusal(401, "M_UNKNOWN_TOKEN"));
         assert_eq!(answer.json()["soft_logout"], json!(null));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use threepid::{limits, rate::Rate};
 
 use crate::support::{
-    app::{IDENTITY, PASSWORD, REGISTER, TestApp, alice, code, shown, with_identity},
+    app::{IDENTITY, PASSWORD, REGISTER, TestApp, alice, code, refusal, shown, with_identity},
     identity::{SECRET, asked, bound, found, is_signed, proved, query},
 };
 
@@ -60,11 +60,7 @@ async fn showing_a_session_without_its_pair_is_refused() {
     ] {
         let path = format!("3pid/getValidated3pid{query}");
         let answer = app.get_as(&token, &path).await;
-        assert_eq!(
-            (answer.status.as_u16(), &*answer.errcode()),
-            (400, errcode),
-            "{query}"
-        );
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{query}");
     }
 }
 
@@ -147,14 +143,8 @@ async fn a_session_for_the_homeserver_is_unknown_to_the_identity_server() {
         let seen = app.get_as(&token, &validated(&pair)).await;
         let bound = app.post_as(&token, BIND, &binding(&pair, ALICE)).await;
 
-        assert_eq!(
-            (seen.status.as_u16(), &*seen.errcode()),
-            (404, "M_NO_VALID_SESSION")
-        );
-        assert_eq!(
-            (bound.status.as_u16(), &*bound.errcode()),
-            (404, "M_NO_VALID_SESSION")
-        );
+        assert_eq!(seen.refusal(), refusal(404, "M_NO_VALID_SESSION"));
+        assert_eq!(bound.refusal(), refusal(404, "M_NO_VALID_SESSION"));
     }
 }
 
@@ -265,10 +255,7 @@ async fn a_binding_that_lacks_something_is_refused() {
         let mut body = whole.clone();
         body.as_object_mut().unwrap().remove(key);
         let answer = app.post_as(&token, BIND, &body).await;
-        assert_eq!(
-            (answer.status.as_u16(), &*answer.errcode()),
-            (400, "M_MISSING_PARAMS")
-        );
+        assert_eq!(answer.refusal(), refusal(400, "M_MISSING_PARAMS"));
     }
     for mxid in [
         "",

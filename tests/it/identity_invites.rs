@@ -1,15 +1,7 @@
 //! Invitations of people who have no user id yet.
 
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{
     Engine,
@@ -19,27 +11,27 @@ use ruma_common::CanonicalJsonValue;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use threepid::{
-    Builder,
     clock::Clock,
-    courier::{
-        Courier, DeliveryError, Message,
-        capture::{Capture, Captured},
-    },
+    courier::capture::Captured,
     limits,
     policy::{self, Lists},
     rate::Rate,
-    store::{Association, Associations, InviteEntry, Invites, Outbox, OutboxEntry},
+    store::{InviteEntry, Invites, Outbox, OutboxEntry},
     threepid::Threepid,
 };
 
-use crate::support::app::*;
+use crate::support::{
+    app::*,
+    federation::FederationServer,
+    identity::{asking, policy},
+};
 
-const BOB: &str = "@bob:example.net";
+pub(crate) const BOB: &str = "@bob:example.net";
 const STORE: &str = "store-invite";
 const SIGN: &str = "sign-ed25519";
 
 /// Bob's invitation of alice, with what a room may tell.
-fn alice_by_bob() -> Value {
+pub(crate) fn alice_by_bob() -> Value {
     json!({
         "medium": "email",
         "address": "Alice@Example.org",
@@ -56,13 +48,13 @@ fn alice_by_bob() -> Value {
 }
 
 /// Bob's invitation of somebody else.
-fn of(address: &str) -> Value {
+pub(crate) fn of(address: &str) -> Value {
     let mut body = alice_by_bob();
     body["address"] = json!(address);
     body
 }
 
-async fn invite(app: &TestApp, body: &Value) -> Answer {
+pub(crate) async fn invite(app: &TestApp, body: &Value) -> Answer {
     let token = app.identity_token(BOB).await;
     app.post_as(&token, STORE, body).await
 }
@@ -77,20 +69,20 @@ async fn invite_by(app: &TestApp, number: u32) -> Answer {
 }
 
 /// An invitation that is taken; the answer.
-async fn invited(app: &TestApp, body: &Value) -> Value {
+pub(crate) async fn invited(app: &TestApp, body: &Value) -> Value {
     let answer = invite(app, body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()
 }
 
 /// What follows a line of a mail's text.
-fn below(mail: &Captured, heading: &str) -> String {
+pub(crate) fn below(mail: &Captured, heading: &str) -> String {
     let mut lines = mail.text.lines();
     lines.find(|line| *line == heading).expect("the heading");
     lines.next().expect("a line below it").to_owned()
 }
 
-fn private_key(mail: &Captured) -> String {
+pub(crate) fn private_key(mail: &Captured) -> String {
     below(mail, "Private key:")
 }
 
@@ -101,7 +93,7 @@ async fn sign(app: &TestApp, token: &Value, private_key: &str) -> Answer {
 }
 
 /// Whether a key of an invitation is valid, as a homeserver asks: at the URL that the answer told.
-async fn is_valid(app: &TestApp, key: &Value) -> bool {
+pub(crate) async fn is_valid(app: &TestApp, key: &Value) -> bool {
     let url = key["key_validity_url"].as_str().expect("a URL");
     let path = url.strip_prefix(PUBLIC_URL).expect("below the public URL");
     let public_key = key["public_key"].as_str().expect("a key");
@@ -111,7 +103,7 @@ async fn is_valid(app: &TestApp, key: &Value) -> bool {
     answer.json()["valid"].as_bool().expect("a truth value")
 }
 
-async fn entries(app: &TestApp) -> Vec<InviteEntry> {
+pub(crate) async fn entries(app: &TestApp) -> Vec<InviteEntry> {
     let entries = app.store.list_invites(100, app.clock.now()).await;
     entries.expect("the store answers")
 }
@@ -123,13 +115,13 @@ async fn ids(app: &TestApp) -> Vec<[u8; 16]> {
     entries(app).await.into_iter().map(id).collect()
 }
 
-async fn newest(app: &TestApp) -> OutboxEntry {
+pub(crate) async fn newest(app: &TestApp) -> OutboxEntry {
     let messages = app.store.list(1).await.expect("the store answers");
     messages.into_iter().next().expect("a message")
 }
 
 /// How many mails of invitations can still be read with the server key.
-fn sealed(app: &TestApp) -> u32 {
+pub(crate) fn sealed(app: &TestApp) -> u32 {
     let connection = Connection::open(app.dir().join("threepid.db")).expect("the database");
     let count = "SELECT count(*) FROM outbox WHERE sealed IS NOT NULL";
     connection
@@ -137,63 +129,10 @@ fn sealed(app: &TestApp) -> u32 {
         .expect("a count")
 }
 
-async fn associate(app: &TestApp, address: &str, user_id: &str) {
-    let association = Association {
-        threepid: Threepid::email(address).expect("an address"),
-        user_id: user_id.to_owned(),
-        at: app.clock.now(),
-    };
-    let associated = app.store.associate(association, None, "pepper").await;
+pub(crate) async fn associate(app: &TestApp, address: &str, user_id: &str) {
+    let address = Threepid::email(address).expect("an address");
+    let associated = app.threepid.associate(user_id, &address).await;
     associated.expect("the store answers");
-}
-
-/// A relay that takes mails, puts them off or refuses them.
-#[derive(Debug)]
-struct Relay {
-    mood: AtomicU8,
-    taken: Capture,
-}
-
-const TAKES: u8 = 0;
-const PUTS_OFF: u8 = 1;
-const REFUSES: u8 = 2;
-
-impl Relay {
-    fn new(mood: u8) -> Arc<Self> {
-        Arc::new(Self {
-            mood: AtomicU8::new(mood),
-            taken: Capture::in_memory(),
-        })
-    }
-}
-
-#[async_trait]
-impl Courier for Relay {
-    async fn deliver(&self, to: &Threepid, message: &Message) -> Result<String, DeliveryError> {
-        let taken = self.taken.deliver(to, message).await?;
-        match self.mood.load(Ordering::SeqCst) {
-            PUTS_OFF => Err(DeliveryError::transient("later")),
-            REFUSES => Err(DeliveryError::permanent("no")),
-            _ => Ok(taken),
-        }
-    }
-
-    async fn greet(&self) -> (Vec<String>, Result<(), DeliveryError>) {
-        (Vec::new(), Ok(()))
-    }
-
-    fn longest(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-}
-
-/// An identity server without limits, whose mails go to `relay`.
-fn with_relay(relay: &Arc<Relay>) -> TestApp {
-    let relay = Arc::clone(relay);
-    TestApp::with(|builder| {
-        let builder = builder.limits(limits::Settings::OFF).email(relay);
-        with_identity(builder, |_| {})
-    })
 }
 
 fn with_limits(limits: limits::Settings) -> TestApp {
@@ -227,47 +166,6 @@ async fn an_invitation_is_answered_with_a_token_and_two_keys() {
     }
     assert_eq!(body["display_name"], "a...@e...");
     assert_eq!(body.as_object().unwrap().len(), 4);
-}
-
-#[tokio::test]
-async fn the_mail_names_who_invites_and_whereto_and_carries_token_and_key() {
-    let app = TestApp::identity(|settings| settings.name = "id.example.com".parse().unwrap());
-
-    let body = invited(&app, &alice_by_bob()).await;
-
-    let mail = app.mail().await;
-    assert_eq!(mail.to, "alice@example.org");
-    assert_eq!(
-        mail.subject,
-        format!("{BOB} invites you to a room on Matrix")
-    );
-    assert_eq!(below(&mail, "Token:"), body["token"].as_str().unwrap());
-    for text in [&mail.text, &mail.html] {
-        for word in [
-            BOB,
-            "Bob Smith",
-            "Emporium",
-            "id.example.com",
-            "alice@example.org",
-        ] {
-            assert!(text.contains(word), "{word} in {text}");
-        }
-        assert!(text.contains(&private_key(&mail)));
-        assert!(!text.contains("mxc:") && !text.contains("!room"), "{text}");
-    }
-}
-
-#[tokio::test]
-async fn a_space_is_called_one() {
-    let app = TestApp::identity(|_| {});
-    let mut body = alice_by_bob();
-    body["room_type"] = json!("m.space");
-
-    invited(&app, &body).await;
-
-    let mail = app.mail().await;
-    assert!(mail.subject.contains("a space"), "{}", mail.subject);
-    assert!(mail.text.contains("a space"), "{}", mail.text);
 }
 
 #[tokio::test]
@@ -363,12 +261,7 @@ async fn what_can_not_be_signed_is_refused() {
 #[tokio::test]
 async fn whoever_has_no_token_is_refused_before_anything_is_read() {
     let app = TestApp::identity(|settings| {
-        let texts = std::collections::BTreeMap::new();
-        let policy = threepid::identity::Policy {
-            version: "1".to_owned(),
-            texts,
-        };
-        settings.terms.insert("terms".to_owned(), policy);
+        settings.terms.insert("terms".to_owned(), policy("1", &[]));
     });
     for path in [STORE, SIGN] {
         let answer = app
@@ -430,103 +323,6 @@ async fn what_is_no_invitation_is_refused_and_nobody_is_told() {
         assert_eq!(answer.errcode(), "M_MISSING_PARAMS", "{field}");
     }
     assert!(app.mails().await.is_empty() && entries(&app).await.is_empty());
-}
-
-#[tokio::test]
-async fn what_a_room_may_tell_is_never_an_error() {
-    let app = TestApp::identity(|_| {});
-    for value in [
-        json!(null),
-        json!(1),
-        json!(["x"]),
-        json!({ "x": 1 }),
-        json!(""),
-        json!(true),
-    ] {
-        let mut body = alice_by_bob();
-        body["room_id"] = json!("$room");
-        for field in [
-            "room_alias",
-            "room_avatar_url",
-            "room_join_rules",
-            "room_name",
-            "sender_display_name",
-            "sender_avatar_url",
-            "room_type",
-        ] {
-            body[field] = value.clone();
-        }
-
-        invited(&app, &body).await;
-
-        let mail = app.mail().await;
-        let told = format!("{BOB} invites you to a room on Matrix.");
-        assert!(mail.text.contains(&told), "{value}: {}", mail.text);
-        assert!(
-            mail.html
-                .contains("</strong> invites you to a room on Matrix.")
-        );
-    }
-}
-
-#[tokio::test]
-async fn hostile_words_stay_words_in_every_field() {
-    let app = TestApp::identity(|_| {});
-    let fields = [
-        "room_alias",
-        "room_avatar_url",
-        "room_join_rules",
-        "room_name",
-        "sender_display_name",
-        "sender_avatar_url",
-        "room_type",
-        "org.example.more",
-    ];
-    for foul in [
-        "<script>alert(1)</script><img src=https://evil.example/x>",
-        "\"><a href='https://evil.example/'>click</a>",
-        "{{ mail.address }}{% include \"mail.html\" %}",
-        "x\r\nBcc: eve@evil.example\r\n\r\nhello",
-        "\u{202e}evil\u{2066}\u{200b}.\u{200b}example\u{2028}\0",
-        "log in at https://evil.example/login or www.evil.example now",
-        &"evil.example ".repeat(4000),
-    ] {
-        let mut all = alice_by_bob();
-        // Of 40 kB there is room for one.
-        let at_once = if foul.len() > 1000 {
-            &fields[3..4]
-        } else {
-            &fields[..]
-        };
-        for field in at_once {
-            all[*field] = json!(foul);
-        }
-
-        invited(&app, &all).await;
-
-        let mail = app.mail().await;
-        assert!(mail.text.len() < 3000 && mail.html.len() < 6000);
-        assert!(mail.subject.starts_with(BOB) && mail.subject.len() < 80);
-        for tag in ["<script", "<img", "<a "] {
-            assert!(!mail.html.contains(tag), "{}", mail.html);
-        }
-        for shown in [&mail.subject, &mail.text, &mail.html] {
-            for part in [
-                "\nBcc",
-                "\r",
-                "\0",
-                "\u{202e}",
-                "\u{2066}",
-                "\u{200b}",
-                "\u{2028}",
-                "evil.example",
-                "https:/",
-                "mxc:",
-            ] {
-                assert!(!shown.contains(part), "{part:?} in {shown}");
-            }
-        }
-    }
 }
 
 #[tokio::test]
@@ -633,18 +429,16 @@ async fn an_invitation_that_has_run_out_is_worth_nothing_and_its_mail_does_not_g
 
 #[tokio::test]
 async fn a_used_invitation_is_worth_nothing_and_its_mail_does_not_go() {
-    let app = TestApp::identity(|_| {});
+    let homeserver = FederationServer::start().await;
+    let app = asking(homeserver.outbound(), limits::Settings::OFF, |_| {});
     let body = invited(&app, &alice_by_bob()).await;
-    associate(&app, "alice@example.org", "@alice:example.org").await;
-    let now = app.clock.now();
-    let due = app.store.lease_onbinds(now, now, 9).await.unwrap();
+    associate(&app, "alice@example.org", &homeserver.user("alice")).await;
     assert!(
         is_valid(&app, &body["public_keys"][1]).await,
         "not told yet"
     );
 
-    let told = app.store.finish_onbind(due[0].id, ids(&app).await, now);
-    told.await.unwrap();
+    assert_eq!(app.threepid.tell_homeservers_due().await, Ok(1));
 
     assert!(!is_valid(&app, &body["public_keys"][1]).await);
     let answer = sign(&app, &body["token"], &STANDARD.encode([7; 32])).await;
@@ -773,10 +567,7 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
         if answer.status == 200 {
             taken.push(answer.json()["token"].clone());
         } else {
-            assert_eq!(
-                (answer.status.as_u16(), &*answer.errcode()),
-                (400, "M_TOO_LARGE")
-            );
+            assert_eq!(answer.refusal(), refusal(400, "M_TOO_LARGE"));
             refused += 1;
         }
     }
@@ -793,198 +584,4 @@ async fn of_parallel_invitations_an_address_keeps_as_many_as_it_may() {
             .unwrap()
     );
     invited(&app, &alice_by_bob()).await;
-}
-
-#[tokio::test]
-async fn an_invitation_that_is_refused_wastes_no_chance_to_see_whether_the_relay_is_back() {
-    let relay = Relay::new(PUTS_OFF);
-    let app = with_relay(&relay);
-    associate(&app, "known@example.org", "@known:example.org").await;
-    invited(&app, &alice_by_bob()).await;
-    app.threepid.deliver_due().await.unwrap();
-    app.wait(Duration::from_mins(6));
-
-    let refused = invite(&app, &of("known@example.org")).await;
-
-    assert_eq!(refused.errcode(), "M_THREEPID_IN_USE");
-    assert_eq!(invite(&app, &of("carol@example.org")).await.status, 200);
-    let waiting = invite(&app, &of("dora@example.org")).await;
-    assert_eq!(waiting.errcode(), "M_EMAIL_SEND_ERROR");
-}
-
-#[tokio::test]
-async fn while_no_mail_can_be_sent_nobody_is_invited() {
-    let relay = Relay::new(PUTS_OFF);
-    let app = with_relay(&relay);
-    invited(&app, &alice_by_bob()).await;
-    app.threepid.deliver_due().await.unwrap();
-    app.wait(Duration::from_mins(5));
-
-    let answer = invite(&app, &alice_by_bob()).await;
-
-    assert_eq!(answer.status, 400, "{}", answer.text);
-    assert_eq!(answer.errcode(), "M_EMAIL_SEND_ERROR");
-    assert_eq!(entries(&app).await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_mail_that_is_put_off_goes_later_as_the_same() {
-    let relay = Relay::new(PUTS_OFF);
-    let app = with_relay(&relay);
-    invited(&app, &alice_by_bob()).await;
-    app.threepid.deliver_due().await.unwrap();
-    let waiting = newest(&app).await;
-    assert_eq!((waiting.state, sealed(&app)), ("queued", 1));
-
-    relay.mood.store(TAKES, Ordering::SeqCst);
-    app.wait(Duration::from_secs(10));
-    app.threepid.deliver_due().await.unwrap();
-
-    assert_eq!((newest(&app).await.state, sealed(&app)), ("sent", 0));
-    let tried = relay.taken.messages();
-    assert_eq!(tried.len(), 2);
-    assert_eq!(
-        (&tried[0].id, &tried[0].text),
-        (&tried[1].id, &tried[1].text)
-    );
-}
-
-#[tokio::test]
-async fn of_a_mail_that_failed_nothing_is_kept_to_try_again() {
-    let relay = Relay::new(REFUSES);
-    let app = with_relay(&relay);
-    let body = invited(&app, &alice_by_bob()).await;
-
-    app.threepid.deliver_due().await.unwrap();
-
-    let failed = newest(&app).await;
-    assert_eq!((failed.state, sealed(&app)), ("failed", 0));
-    assert!(!app.store.retry(failed.id, app.clock.now()).await.unwrap());
-    app.threepid.deliver_due().await.unwrap();
-    assert_eq!(relay.taken.messages().len(), 1);
-    assert!(is_valid(&app, &body["public_keys"][1]).await, "it is open");
-}
-
-#[tokio::test]
-async fn an_operator_sees_the_mail_masked_retries_it_and_drops_it() {
-    let relay = Relay::new(PUTS_OFF);
-    let app = with_relay(&relay);
-    invited(&app, &alice_by_bob()).await;
-    let entry = newest(&app).await;
-    assert_eq!(
-        (entry.kind.as_str(), entry.to.as_str(), entry.state),
-        ("invite", "a…@e….org", "queued")
-    );
-    app.threepid.deliver_due().await.unwrap();
-    assert!(app.store.retry(entry.id, app.clock.now()).await.unwrap());
-    app.threepid.deliver_due().await.unwrap();
-    assert_eq!(relay.taken.messages().len(), 2);
-
-    assert!(
-        app.store
-            .drop_message(entry.id, app.clock.now())
-            .await
-            .unwrap()
-    );
-
-    assert_eq!((newest(&app).await.state, sealed(&app)), ("dropped", 0));
-}
-
-#[tokio::test]
-async fn an_operator_sees_invitations_masked_newest_first() {
-    let app = TestApp::identity(|_| {});
-    invited(&app, &alice_by_bob()).await;
-    app.wait(Duration::from_secs(1));
-    invited(&app, &of("carol@example.org")).await;
-
-    let entries = entries(&app).await;
-
-    assert_eq!(
-        entries.iter().map(|entry| &*entry.to).collect::<Vec<_>>(),
-        ["c…@e….org", "a…@e….org"]
-    );
-    let entry = &entries[1];
-    assert_eq!(
-        (entry.room_id.as_str(), entry.sender.as_str(), entry.state),
-        ("!room:example.net", BOB, "open")
-    );
-    assert_eq!(entry.id.len(), 32);
-}
-
-#[tokio::test]
-async fn the_database_shows_neither_token_nor_key_nor_names() {
-    let app = TestApp::identity(|_| {});
-    let body = invited(&app, &alice_by_bob()).await;
-    let files = |app: &TestApp| {
-        let files = fs::read_dir(app.dir()).unwrap();
-        let read = |file: std::io::Result<fs::DirEntry>| fs::read(file.unwrap().path()).unwrap();
-        files.map(read).collect::<Vec<_>>().concat()
-    };
-    let before = files(&app);
-
-    let mail = app.mail().await;
-
-    let after = files(&app);
-    let key = private_key(&mail);
-    let seed = STANDARD_NO_PAD.decode(&key).unwrap();
-    let token = body["token"].as_str().unwrap();
-    let raw = URL_SAFE_NO_PAD.decode(token).unwrap();
-    for stored in [&before, &after] {
-        let has = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
-        assert!(has(b"!room:example.net"), "the invitation is there");
-        for part in [token.as_bytes(), &raw, key.as_bytes(), &seed, b"Emporium"] {
-            assert!(!has(part));
-        }
-    }
-}
-
-/// An identity server whose invitations live longer than the clock of this machine may be wrong.
-pub(crate) fn long_lived(builder: Builder) -> Builder {
-    let builder = builder.limits(limits::Settings::OFF);
-    with_identity(builder, |settings| {
-        settings.invite_lifetime = Duration::from_hours(24 * 36_500);
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_lists_and_withdraws() {
-    let app = TestApp::with(long_lived);
-    let database = format!("sqlite:{}", app.dir().join("threepid.db").display());
-    let dir = crate::cli::empty();
-    let run = |arguments: &[&str]| {
-        let mut command = crate::cli::threepid(&dir, arguments);
-        command.env("THREEPID__STORAGE__URL", &database);
-        let output = command.output().unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), text)
-    };
-    assert_eq!(
-        run(&["invites", "list"]),
-        (Some(0), "No invitations.\n".to_owned())
-    );
-    let body = invited(&app, &alice_by_bob()).await;
-    let (_, listed) = run(&["invites", "list", "--json"]);
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    let id = listed[0]["id"].as_str().unwrap();
-    assert_eq!(listed[0]["to"], "a…@e….org");
-
-    let (status, text) = run(&["invites", "withdraw", id]);
-
-    assert_eq!(status, Some(0), "{text}");
-    assert!(!is_valid(&app, &body["public_keys"][1]).await);
-    let (_, table) = run(&["invites", "list"]);
-    assert!(
-        table.contains("withdrawn") && table.contains(BOB),
-        "{table}"
-    );
-    let (_, messages) = run(&["outbox", "list"]);
-    assert!(
-        messages.contains("invite") && messages.contains("dropped"),
-        "{messages}"
-    );
-    for unknown in [id, "00", "zz", &"é".repeat(16)] {
-        let (status, text) = run(&["invites", "withdraw", unknown]);
-        assert_eq!(status, Some(1));
-        assert!(text.contains("threepid invites list"), "{text}");
-    }
 }

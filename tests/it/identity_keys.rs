@@ -80,8 +80,7 @@ async fn another_name_is_no_key_s() {
         "%20ed25519:new",
     ] {
         let answer = app.get(&format!("{IDENTITY}/pubkey/{name}"), &[]).await;
-        let told = (answer.status.as_u16(), answer.errcode());
-        assert_eq!(told, (404, "M_NOT_FOUND".to_owned()), "{name}");
+        assert_eq!(answer.refusal(), refusal(404, "M_NOT_FOUND"), "{name}");
         assert_eq!(answer.header("access-control-allow-origin"), "*");
     }
 }
@@ -197,8 +196,7 @@ async fn a_question_without_a_key_or_with_two_is_refused() {
             (&format!("?{twice}"), "M_INVALID_PARAM"),
         ] {
             let answer = app.get(&format!("{IDENTITY}/{path}{query}"), &[]).await;
-            let told = (answer.status.as_u16(), answer.errcode());
-            assert_eq!(told, (400, errcode.to_owned()), "{path}{query}");
+            assert_eq!(answer.refusal(), refusal(400, errcode), "{path}{query}");
         }
     }
 }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use axum::http::Request;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use threepid::{
     Error, clock::Timestamp, limits, rate::Rate, secret::AccessToken, store::Associations,
     threepid::Threepid,
 };
 
-use crate::support::app::*;
+use crate::support::{app::*, identity::lookup_hash};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -84,7 +82,7 @@ fn hash(address: &str, pepper: &str) -> String {
     } else {
         "msisdn"
     };
-    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{address} {medium} {pepper}")))
+    lookup_hash(address, medium, pepper)
 }
 
 fn hashed(pepper: &str, hashes: &[String]) -> Value {
@@ -107,10 +105,7 @@ async fn hash_details_are_the_same_for_all_and_need_a_token() {
     let pepper = details["lookup_pepper"].as_str().unwrap();
     assert!(!pepper.is_empty() && pepper.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     assert_eq!(others.json(), details);
-    assert_eq!(
-        (nobodys.status.as_u16(), nobodys.errcode().as_str()),
-        (401, "M_UNAUTHORIZED")
-    );
+    assert_eq!(nobodys.refusal(), refusal(401, "M_UNAUTHORIZED"));
 }
 
 #[tokio::test]
@@ -215,10 +210,7 @@ async fn addresses_in_clear_are_looked_up_only_where_that_is_configured() {
     let refused = hashing.look_up(&body(hashing.pepper().await)).await;
     let answer = plain.look_up(&body(plain.pepper().await)).await;
 
-    assert_eq!(
-        (refused.status.as_u16(), refused.errcode().as_str()),
-        (400, "M_INVALID_PARAM")
-    );
+    assert_eq!(refused.refusal(), refusal(400, "M_INVALID_PARAM"));
     assert_eq!(
         plain.details().await["algorithms"],
         json!(["sha256", "none"])
@@ -269,10 +261,7 @@ async fn another_pepper_is_answered_with_the_current_one() {
 
             let answer = asking.look_up(&body).await;
 
-            assert_eq!(
-                (answer.status.as_u16(), answer.errcode().as_str()),
-                (400, "M_INVALID_PEPPER")
-            );
+            assert_eq!(answer.refusal(), refusal(400, "M_INVALID_PEPPER"));
             assert_eq!(answer.json()["algorithm"], algorithm);
             assert_eq!(answer.json()["lookup_pepper"], pepper.as_str());
         }
@@ -287,10 +276,7 @@ async fn an_unknown_algorithm_is_refused_without_telling_the_pepper() {
 
         let answer = asking.look_up(&body).await;
 
-        assert_eq!(
-            (answer.status.as_u16(), answer.errcode().as_str()),
-            (400, "M_INVALID_PARAM")
-        );
+        assert_eq!(answer.refusal(), refusal(400, "M_INVALID_PARAM"));
         assert_eq!(answer.json()["lookup_pepper"], Value::Null);
     }
 }
@@ -304,10 +290,7 @@ async fn a_lookup_of_another_shape_is_refused() {
         let mut body = good.clone();
         body.as_object_mut().unwrap().remove(key);
         let answer = asking.look_up(&body).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.errcode().as_str()),
-            (400, "M_MISSING_PARAMS")
-        );
+        assert_eq!(answer.refusal(), refusal(400, "M_MISSING_PARAMS"));
         for wrong in [
             json!(null),
             json!(1),
@@ -317,11 +300,7 @@ async fn a_lookup_of_another_shape_is_refused() {
         ] {
             body[key] = wrong;
             let answer = asking.look_up(&body).await;
-            assert_eq!(
-                (answer.status.as_u16(), answer.errcode().as_str()),
-                (400, "M_BAD_JSON"),
-                "{body}"
-            );
+            assert_eq!(answer.refusal(), refusal(400, "M_BAD_JSON"), "{body}");
         }
     }
 }
@@ -350,10 +329,7 @@ async fn too_many_addresses_are_refused_and_the_most_are_answered() {
         "{}",
         most.text
     );
-    assert_eq!(
-        (more.status.as_u16(), more.errcode().as_str()),
-        (400, "M_TOO_LARGE")
-    );
+    assert_eq!(more.refusal(), refusal(400, "M_TOO_LARGE"));
 }
 
 #[tokio::test]
@@ -389,14 +365,8 @@ async fn a_lookup_may_be_larger_than_other_requests_but_not_without_a_token() {
         .await;
     let elsewhere = asking.app.post(REGISTER, &body(70_000)).await;
 
-    assert_eq!(
-        (missing.status.as_u16(), missing.errcode().as_str()),
-        (400, "M_MISSING_PARAMS")
-    );
-    assert_eq!(
-        (large.status.as_u16(), large.errcode().as_str()),
-        (413, "M_TOO_LARGE")
-    );
+    assert_eq!(missing.refusal(), refusal(400, "M_MISSING_PARAMS"));
+    assert_eq!(large.refusal(), refusal(413, "M_TOO_LARGE"));
     assert!(large.text.contains("1024 KiB"), "{}", large.text);
     assert_eq!(other.status, 401);
     assert_eq!(elsewhere.status, 413);
@@ -424,10 +394,7 @@ async fn an_account_looks_up_so_many_addresses_and_others_are_not_held_up() {
 
     assert_eq!(stale.errcode(), "M_INVALID_PEPPER", "and costs one");
     assert_eq!(first.status, 200);
-    assert_eq!(
-        (second.status.as_u16(), second.errcode().as_str()),
-        (429, "M_LIMIT_EXCEEDED")
-    );
+    assert_eq!(second.refusal(), refusal(429, "M_LIMIT_EXCEEDED"));
     assert!(second.json()["retry_after_ms"].is_u64());
     assert_eq!(others.status, 200);
     asking.app.wait(DAY);
@@ -464,10 +431,7 @@ async fn accounts_of_one_homeserver_look_up_only_so_much_together() {
     assert_eq!(first.status, 200, "{}", first.text);
     assert_eq!(elsewhere.status, 200, "{}", elsewhere.text);
     for refused in [second, same_source] {
-        assert_eq!(
-            (refused.status.as_u16(), refused.errcode().as_str()),
-            (429, "M_LIMIT_EXCEEDED")
-        );
+        assert_eq!(refused.refusal(), refusal(429, "M_LIMIT_EXCEEDED"));
     }
     asking.app.wait(DAY);
     assert_eq!(ask("@two:example.com", "192.0.2.2:4711").await.status, 200);

@@ -1,15 +1,17 @@
 //! Homeservers are told of what their users bind: `3pid/onbind`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use threepid::limits;
+use threepid::{limits, threepid::Threepid};
+use tokio::sync::Semaphore;
 
 use crate::support::{
     app::{TestApp, with_identity},
     federation::{FederationServer, POST_ONBIND, PUT_ONBIND},
-    identity::{bound, is_signed},
+    identity::{asking, bound, is_signed},
+    until,
     upstream::Answer,
 };
 
@@ -19,11 +21,7 @@ const A_WHILE: Duration = Duration::from_hours(2);
 
 /// An identity server that trusts a homeserver's certificate.
 fn app_for(homeserver: &FederationServer) -> TestApp {
-    let outbound = homeserver.outbound();
-    TestApp::with(|builder| {
-        let builder = builder.limits(limits::Settings::OFF);
-        with_identity(builder.outbound(outbound), |_| {})
-    })
+    asking(homeserver.outbound(), limits::Settings::OFF, |_| {})
 }
 
 /// The same server, begun again.
@@ -45,6 +43,21 @@ fn told(homeserver: &FederationServer) -> Vec<Value> {
         .iter()
         .map(|request| request.json()["mxid"].clone())
         .collect()
+}
+
+/// Lets a user be found by an address, as a host does that knows whose it is: without a mail.
+async fn associated(app: &TestApp, user_id: &str, address: &str) {
+    let address = Threepid::email(address).expect("an address");
+    let associated = app.threepid.associate(user_id, &address).await;
+    associated.expect("the store answers");
+}
+
+/// Associations of twenty users of a homeserver.
+async fn many_associated(app: &TestApp, homeserver: &FederationServer) {
+    for number in 0..20 {
+        let user = homeserver.user(&format!("user{number}"));
+        associated(app, &user, &format!("user{number}@example.org")).await;
+    }
 }
 
 /// Invites whoever has an address; the invitation's token.
@@ -228,9 +241,10 @@ async fn a_server_that_dies_while_it_tells_tells_again() {
     homeserver.answer(POST_ONBIND, slow);
     let threepid = app.threepid.clone();
     let telling = tokio::spawn(async move { threepid.tell_homeservers_due().await });
-    while homeserver.count(POST_ONBIND) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the homeserver is told", async || {
+        homeserver.count(POST_ONBIND) > 0
+    })
+    .await;
     telling.abort();
     assert!(telling.await.is_err());
 
@@ -295,10 +309,7 @@ async fn homeservers_of_former_and_of_present_users_are_told_in_turn() {
 async fn many_associations_of_one_homeserver_are_all_told() {
     let homeserver = FederationServer::start().await;
     let app = app_for(&homeserver);
-    for number in 0..20 {
-        let user = homeserver.user(&format!("user{number}"));
-        bound(&app, &user, &format!("user{number}@example.org")).await;
-    }
+    many_associated(&app, &homeserver).await;
 
     assert_eq!(tell(&app).await, 20);
 
@@ -313,18 +324,14 @@ async fn in_the_background_a_homeserver_that_hangs_holds_up_no_other() {
     let quick = FederationServer::start().await;
     let app = app_for(&slow);
     let background = app.threepid.start();
-    for number in 0..20 {
-        let user = slow.user(&format!("user{number}"));
-        bound(&app, &user, &format!("user{number}@example.org")).await;
-    }
-    while slow.count(POST_ONBIND) == 0 {
-        tokio::task::yield_now().await;
-    }
+    many_associated(&app, &slow).await;
+    until("the one that hangs is told", async || {
+        slow.count(POST_ONBIND) > 0
+    })
+    .await;
 
-    bound(&app, &quick.user("alice"), ADDRESS).await;
-    while quick.count(POST_ONBIND) == 0 {
-        tokio::task::yield_now().await;
-    }
+    associated(&app, &quick.user("alice"), ADDRESS).await;
+    until("the other is told", async || quick.count(POST_ONBIND) > 0).await;
 
     assert_eq!(told(&quick), [json!(quick.user("alice"))]);
     background.stop(Duration::ZERO).await;
@@ -338,17 +345,20 @@ async fn what_is_withdrawn_while_others_are_told_is_not_told() {
     invited(&app, "bob@example.org").await;
     bound(&app, &alice, ADDRESS).await;
     bound(&app, &bob, "bob@example.org").await;
-    let slow = Answer::json(200, json!({})).after(Duration::from_millis(500));
-    homeserver.answer(POST_ONBIND, slow);
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Answer::json(200, json!({})).behind(&gate);
+    homeserver.answer(POST_ONBIND, held);
     let threepid = app.threepid.clone();
     let telling = tokio::spawn(async move { threepid.tell_homeservers_due().await });
-    while homeserver.count(POST_ONBIND) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the first is told", async || {
+        homeserver.count(POST_ONBIND) > 0
+    })
+    .await;
 
     let connection = Connection::open(app.dir().join("threepid.db")).expect("the database");
     let withdraw = "UPDATE invite SET withdrawn_at = 1";
     assert_eq!(connection.execute(withdraw, []).expect("a row"), 1);
+    gate.add_permits(1);
     telling.await.expect("no panic").expect("the store answers");
 
     assert_eq!(told(&homeserver), [json!(alice), json!(bob)]);

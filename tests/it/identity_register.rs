@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::http::Request;
 use serde_json::{Value, json};
 use threepid::{
-    identity, limits,
+    limits,
     outbound::{Outbound, Resolve},
     rate::Rate,
     secret::AccessToken,
@@ -13,27 +13,21 @@ use threepid::{
 
 use crate::support::{
     app::*,
+    closed_port,
     federation::{FederationServer, USERINFO},
+    identity::asking,
     upstream::Answer as Said,
 };
 
 const REGISTER_HERE: &str = "/_matrix/identity/v2/account/register";
 const OPENID: &str = "0penid-of-alice";
-
-fn asking(outbound: Outbound, set: impl FnOnce(&mut identity::Settings)) -> TestApp {
-    TestApp::with(|builder| {
-        with_identity(
-            builder.limits(limits::Settings::OFF).outbound(outbound),
-            set,
-        )
-    })
-}
+const OFF: limits::Settings = limits::Settings::OFF;
 
 /// An identity server, and a homeserver that knows Alice's token.
 async fn started() -> (TestApp, FederationServer) {
     let homeserver = FederationServer::start().await;
     homeserver.knows(OPENID, &homeserver.user("alice"));
-    (asking(homeserver.outbound(), |_| {}), homeserver)
+    (asking(homeserver.outbound(), OFF, |_| {}), homeserver)
 }
 
 /// The OpenID object of a homeserver.
@@ -43,14 +37,6 @@ fn openid(name: &str) -> Value {
 
 async fn register(app: &TestApp, body: &Value) -> Answer {
     app.post(REGISTER_HERE, body).await
-}
-
-fn told(answer: &Answer) -> (u16, String) {
-    (answer.status.as_u16(), answer.errcode())
-}
-
-fn error(status: u16, errcode: &str) -> (u16, String) {
-    (status, errcode.to_owned())
 }
 
 /// The token of an answer, which works.
@@ -131,7 +117,7 @@ async fn a_homeserver_speaks_for_its_own_users_alone() {
     ] {
         homeserver.knows(OPENID, &sub);
         let answer = register(&app, &openid(&name)).await;
-        assert_eq!(told(&answer), error(401, "M_UNAUTHORIZED"), "{sub:?}");
+        assert_eq!(answer.refusal(), refusal(401, "M_UNAUTHORIZED"), "{sub:?}");
     }
 }
 
@@ -142,7 +128,7 @@ async fn a_token_that_the_homeserver_does_not_know_is_refused() {
 
     let answer = register(&app, &body).await;
 
-    assert_eq!(told(&answer), error(401, "M_UNAUTHORIZED"));
+    assert_eq!(answer.refusal(), refusal(401, "M_UNAUTHORIZED"));
     assert!(!answer.text.contains("The server's words"));
 }
 
@@ -165,20 +151,24 @@ async fn a_homeserver_that_answers_nonsense_is_told_and_none_of_its_words() {
     {
         homeserver.answer(&place, said);
         let answer = register(&app, &openid(homeserver.name())).await;
-        assert_eq!(told(&answer), error(502, "M_UNKNOWN"), "answer {number}");
+        assert_eq!(
+            answer.refusal(),
+            refusal(502, "M_UNKNOWN"),
+            "answer {number}"
+        );
         assert!(!answer.text.contains("words") && !answer.text.contains("works"));
     }
 }
 
 #[tokio::test]
 async fn a_homeserver_that_is_not_there_is_told() {
-    let (app, homeserver) = started().await;
-    let name = homeserver.name().to_owned();
-    drop(homeserver);
+    let (app, _homeserver) = started().await;
+    let (_nobody, closed) = closed_port();
+    let name = format!("localhost:{}", closed.port());
 
     let answer = register(&app, &openid(&name)).await;
 
-    assert_eq!(told(&answer), error(502, "M_UNKNOWN"));
+    assert_eq!(answer.refusal(), refusal(502, "M_UNKNOWN"));
     assert!(!answer.text.contains(&name) && !answer.text.contains(OPENID));
 }
 
@@ -188,13 +178,13 @@ async fn a_homeserver_that_takes_too_long_is_told() {
     let mut settings = homeserver.settings();
     settings.timeout = Duration::from_millis(300);
     let outbound = Outbound::new(settings).expect("settings that fit together");
-    let app = asking(outbound, |_| {});
+    let app = asking(outbound, OFF, |_| {});
     let slow = Said::json(200, json!({ "sub": homeserver.user("alice") }));
     homeserver.answer(USERINFO, slow.after(Duration::from_mins(1)));
 
     let answer = register(&app, &openid(homeserver.name())).await;
 
-    assert_eq!(told(&answer), error(504, "M_UNKNOWN"));
+    assert_eq!(answer.refusal(), refusal(504, "M_UNKNOWN"));
 }
 
 #[tokio::test]
@@ -204,7 +194,7 @@ async fn no_server_in_the_private_network_is_asked() {
     let mut settings = homeserver.settings();
     settings.allow.clear();
     let outbound = Outbound::new(settings).expect("settings that fit together");
-    let app = asking(outbound, |_| {});
+    let app = asking(outbound, OFF, |_| {});
     let by_address = format!("127.0.0.1:{}", homeserver.upstream().port());
     for name in [
         homeserver.name(),
@@ -214,7 +204,7 @@ async fn no_server_in_the_private_network_is_asked() {
         "169.254.169.254:80",
     ] {
         let answer = register(&app, &openid(name)).await;
-        assert_eq!(told(&answer), error(502, "M_UNKNOWN"), "{name}");
+        assert_eq!(answer.refusal(), refusal(502, "M_UNKNOWN"), "{name}");
     }
     assert_eq!(homeserver.upstream().requests().len(), 0);
 }
@@ -229,7 +219,7 @@ async fn only_users_of_admitted_homeservers_register_and_no_other_is_asked() {
         known.knows(OPENID, &known.user("alice"));
     }
     let admitted = homeserver.server_name();
-    let app = asking(homeserver.outbound(), |settings| {
+    let app = asking(homeserver.outbound(), OFF, |settings| {
         settings.homeservers = vec![admitted];
     });
 
@@ -238,8 +228,8 @@ async fn only_users_of_admitted_homeservers_register_and_no_other_is_asked() {
     let in_capitals = register(&app, &openid(&homeserver.name().to_uppercase())).await;
 
     assert_eq!(user_of(&app, &hers).await, homeserver.user("alice"));
-    assert_eq!(told(&others), error(403, "M_FORBIDDEN"));
-    assert_eq!(told(&in_capitals), error(403, "M_FORBIDDEN"));
+    assert_eq!(others.refusal(), refusal(403, "M_FORBIDDEN"));
+    assert_eq!(in_capitals.refusal(), refusal(403, "M_FORBIDDEN"));
     assert_eq!(other.upstream().requests().len(), 0);
     assert_eq!(homeserver.count(USERINFO), 1);
 }
@@ -254,8 +244,8 @@ async fn the_case_of_a_name_is_kept() {
     let answer = register(&app, &openid(&name)).await;
 
     assert_eq!(
-        told(&small),
-        error(401, "M_UNAUTHORIZED"),
+        small.refusal(),
+        refusal(401, "M_UNAUTHORIZED"),
         "another server's user"
     );
     assert_eq!(user_of(&app, &answer).await, format!("@alice:{name}"));
@@ -300,13 +290,13 @@ async fn bad_requests_get_the_identity_service_s_words_and_nobody_is_asked() {
         (openid("127.1"), "M_INVALID_PARAM"),
     ] {
         let answer = register(&app, &body).await;
-        assert_eq!(told(&answer), error(400, errcode), "{body}");
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{body}");
     }
     let form = app
         .post_text(REGISTER_HERE, format!("access_token={OPENID}"))
         .await;
 
-    assert_eq!(told(&form), error(400, "M_NOT_JSON"));
+    assert_eq!(form.refusal(), refusal(400, "M_NOT_JSON"));
     assert_eq!(homeserver.upstream().requests().len(), 0);
 }
 
@@ -316,18 +306,16 @@ async fn registrations_are_limited_before_a_homeserver_is_asked() {
     homeserver.knows(OPENID, &homeserver.user("alice"));
     let limits = limits::Settings {
         per_source_register: Rate::new(2, Duration::from_hours(1)),
-        ..limits::Settings::OFF
+        ..OFF
     };
-    let outbound = homeserver.outbound();
-    let app =
-        TestApp::with(|builder| with_identity(builder.limits(limits).outbound(outbound), |_| {}));
+    let app = asking(homeserver.outbound(), limits, |_| {});
     for _ in 0..2 {
         assert_eq!(register(&app, &openid(homeserver.name())).await.status, 200);
     }
 
     let third = register(&app, &openid(homeserver.name())).await;
 
-    assert_eq!(told(&third), error(429, "M_LIMIT_EXCEEDED"));
+    assert_eq!(third.refusal(), refusal(429, "M_LIMIT_EXCEEDED"));
     assert!(!third.header("retry-after").is_empty());
     assert_eq!(homeserver.count(USERINFO), 2);
 }
@@ -336,14 +324,7 @@ async fn registrations_are_limited_before_a_homeserver_is_asked() {
 async fn one_source_waits_for_few_homeservers_at_a_time() {
     let never: Resolve = Arc::new(|_| Box::pin(std::future::pending()));
     let outbound = Outbound::default().with_resolver(never);
-    let app = TestApp::with(|builder| {
-        with_identity(
-            builder
-                .limits(limits::Settings::default())
-                .outbound(outbound),
-            |_| {},
-        )
-    });
+    let app = asking(outbound, limits::Settings::default(), |_| {});
     let post = |from: &'static str, name: &str| {
         let body = openid(name).to_string().into();
         let request = Request::post(REGISTER_HERE).body(body).expect("a request");
@@ -369,7 +350,7 @@ async fn one_source_waits_for_few_homeservers_at_a_time() {
     hanging.pop();
     let mut after_one_ended = post("192.0.2.1:4711", "e.example:8448");
 
-    assert_eq!(told(&fifth), error(429, "M_LIMIT_EXCEEDED"));
+    assert_eq!(fifth.refusal(), refusal(429, "M_LIMIT_EXCEEDED"));
     assert!(waits, "another source is not held up");
     assert!(futures_util::poll!(&mut after_one_ended).is_pending());
 }
@@ -382,7 +363,7 @@ async fn a_homeserver_s_token_is_none_here() {
     let token = AccessToken::parse(OPENID).expect("a token");
     let answer = app.get_as(&token, "account").await;
 
-    assert_eq!(told(&answer), error(401, "M_UNAUTHORIZED"));
+    assert_eq!(answer.refusal(), refusal(401, "M_UNAUTHORIZED"));
 }
 
 #[tokio::test]
@@ -401,7 +382,7 @@ async fn users_of_a_homeserver_that_is_not_admitted_any_more_are_nobody() {
 
     for path in ["account", "hash_details"] {
         let refused = app.get_as(&token, path).await;
-        assert_eq!(told(&refused), error(401, "M_UNAUTHORIZED"), "{path}");
+        assert_eq!(refused.refusal(), refusal(401, "M_UNAUTHORIZED"), "{path}");
     }
     let admitted = app.identity_token("@bob:example.org").await;
     assert_eq!(app.get_as(&admitted, "account").await.status, 200);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use threepid::{
-    identity::{Policy, PolicyText, Settings},
+    identity::{Policy, Settings},
     secret::AccessToken,
 };
 
-use crate::support::app::*;
+use crate::support::{app::*, identity::policy};
 
 /// All endpoints that need a token, but the two that one may use before the terms are accepted.
 const WITH_TOKEN: [(&str, &str); 5] = [
@@ -18,17 +18,6 @@ const WITH_TOKEN: [(&str, &str); 5] = [
     ("POST", "validate/msisdn/requestToken"),
     ("POST", "validate/msisdn/submitToken"),
 ];
-
-fn policy(version: &str, texts: &[(&str, &str, &str)]) -> Policy {
-    let texts = texts.iter().map(|(language, name, url)| {
-        let (name, url) = ((*name).to_owned(), (*url).to_owned());
-        ((*language).to_owned(), PolicyText { name, url })
-    });
-    Policy {
-        version: version.to_owned(),
-        texts: texts.collect(),
-    }
-}
 
 /// Two policies, the first in two languages.
 fn terms(version: &str) -> BTreeMap<String, Policy> {
@@ -68,8 +57,7 @@ async fn accept(app: &TestApp, token: &AccessToken, urls: &[&str]) -> (u16, Valu
 async fn is_served(app: &TestApp, token: &AccessToken) -> bool {
     let answer = app.get_as(token, "account").await;
     if answer.status != 200 {
-        let told = (answer.status.as_u16(), answer.errcode());
-        assert_eq!(told, (403, "M_TERMS_NOT_SIGNED".to_owned()));
+        assert_eq!(answer.refusal(), refusal(403, "M_TERMS_NOT_SIGNED"));
     }
     answer.status == 200
 }
@@ -117,8 +105,11 @@ async fn every_endpoint_with_a_token_asks_for_one_that_is_known() {
             .bare(method, &path, &[("authorization", "Bearer garbage")])
             .await;
 
-        let told = (without.status.as_u16(), without.errcode());
-        assert_eq!(told, (401, "M_UNAUTHORIZED".to_owned()), "{method} {path}");
+        assert_eq!(
+            without.refusal(),
+            refusal(401, "M_UNAUTHORIZED"),
+            "{method} {path}"
+        );
         assert_eq!(garbage.status, 401, "{method} {path}");
         let is_logout = path.ends_with("logout");
         let wanted = if is_logout {
@@ -141,10 +132,9 @@ async fn every_endpoint_with_a_token_asks_for_the_terms() {
 
         let answer = app.bare(method, &path, &[("authorization", &bearer)]).await;
 
-        let told = (answer.status.as_u16(), answer.errcode());
         assert_eq!(
-            told,
-            (403, "M_TERMS_NOT_SIGNED".to_owned()),
+            answer.refusal(),
+            refusal(403, "M_TERMS_NOT_SIGNED"),
             "{method} {path}"
         );
         assert_eq!(answer.header("access-control-allow-origin"), "*");
@@ -235,16 +225,12 @@ async fn what_is_no_list_of_urls_is_refused() {
         (json!({ "user_accepts": [[EN]] }), "M_BAD_JSON"),
     ] {
         let answer = app.post_as(&token, "terms", &body).await;
-        let told = (answer.status.as_u16(), answer.errcode());
-        assert_eq!(told, (400, errcode.to_owned()), "{body}");
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{body}");
     }
     let many = json!({ "user_accepts": vec![EN; 2000] });
     let many = app.post_as(&token, "terms", &many).await;
 
-    assert_eq!(
-        (many.status.as_u16(), many.errcode().as_str()),
-        (413, "M_TOO_LARGE")
-    );
+    assert_eq!(many.refusal(), refusal(413, "M_TOO_LARGE"));
     assert!(!is_served(&app, &token).await, "nothing was accepted");
 }
 

@@ -16,11 +16,7 @@ async fn hash_details_take_the_token_in_the_query_as_synapse_sends_it() {
 
     assert_eq!(known.status, 200, "{}", known.text);
     for refused in [unknown, without] {
-        let errcode = refused.errcode();
-        assert_eq!(
-            (refused.status.as_u16(), errcode.as_str()),
-            (401, "M_UNAUTHORIZED")
-        );
+        assert_eq!(refused.refusal(), refusal(401, "M_UNAUTHORIZED"));
     }
 }
 
@@ -36,10 +32,6 @@ async fn no_other_endpoint_takes_a_token_in_the_query() {
         .await;
 
     for refused in [account, lookup] {
-        let errcode = refused.errcode();
-        assert_eq!(
-            (refused.status.as_u16(), errcode.as_str()),
-            (401, "M_UNAUTHORIZED")
-        );
+        assert_eq!(refused.refusal(), refusal(401, "M_UNAUTHORIZED"));
     }
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 use threepid::{
-    identity::{Policy, PolicyText},
     limits,
-    outbound::Outbound,
+    outbound::{Outbound, Settings},
     rate::Rate,
     threepid::Threepid,
 };
 
 use crate::support::{
-    app::{Answer, IDENTITY_NAME, TestApp, with_identity},
+    app::{Answer, IDENTITY_NAME, TestApp, refusal, with_identity},
+    closed_port,
     federation::{
         Destination::{self, DestinationIs},
         FederationServer, KEYS, Key,
     },
-    identity::{SECRET, asked, bound, found, proved},
-    upstream,
+    identity::{SECRET, asked, asking, bound, found, policy, proved},
+    upstream::{self, Upstream},
 };
 
 const UNBIND: &str = "/_matrix/identity/v2/3pid/unbind";
@@ -38,11 +38,14 @@ impl Bound {
     }
 
     async fn by(homeserver: FederationServer) -> Self {
-        let app = TestApp::with(|builder| {
-            let builder = builder.limits(limits::Settings::OFF);
-            with_identity(builder.outbound(homeserver.outbound()), |settings| {
-                settings.aliases = vec!["old.example.org:8448".parse().expect("a name")];
-            })
+        let outbound = homeserver.outbound();
+        Self::over(homeserver, outbound).await
+    }
+
+    /// The identity server asks the homeserver over `outbound`.
+    async fn over(homeserver: FederationServer, outbound: Outbound) -> Self {
+        let app = asking(outbound, limits::Settings::OFF, |settings| {
+            settings.aliases = vec!["old.example.org:8448".parse().expect("a name")];
         });
         let alice = homeserver.user("alice");
         bound(&app, &alice, ADDRESS).await;
@@ -197,7 +200,7 @@ async fn what_is_bound_to_another_user_stays_bound() {
 async fn an_address_is_unbound_however_it_is_written() {
     let bound = Bound::new().await;
     let phone = "447700900001";
-    support_phone(&bound).await;
+    bind_phone(&bound).await;
     let destination = DestinationIs(IDENTITY_NAME);
     for (medium, address) in [("email", "ALICE@Example.ORG"), ("msisdn", "+447700900001")] {
         let threepid = json!({ "medium": medium, "address": address });
@@ -212,7 +215,7 @@ async fn an_address_is_unbound_however_it_is_written() {
     assert_eq!(found(&bound.app, "msisdn", phone).await, None);
 }
 
-async fn support_phone(with: &Bound) {
+async fn bind_phone(with: &Bound) {
     bound(&with.app, &with.alice, "07700900001").await;
     assert!(found(&with.app, "msisdn", "447700900001").await.is_some());
 }
@@ -352,45 +355,50 @@ async fn a_homeserver_that_tells_no_keys_can_not_unbind_for_now() {
 
 #[tokio::test]
 async fn a_homeserver_that_is_gone_can_not_unbind_for_now() {
-    let bound = Bound::new().await;
-    let (header, body) = (bound.header(), bound.body());
-    let Bound {
-        homeserver,
-        app,
-        alice,
-    } = bound;
-    drop(homeserver);
+    let (_nobody, closed) = closed_port();
+    let upstream = Upstream::start().await;
+    let name = format!("localhost:{}", closed.port());
+    let bound = Bound::by(FederationServer::around(upstream, name)).await;
 
-    let answer = unbind(&app, UNBIND, &[&header], &body).await;
+    let answer = bound.unbind(&[&bound.header()], &bound.body()).await;
 
-    assert_eq!(answer.status, 502, "{}", answer.text);
-    assert_eq!(answer.errcode(), "M_UNKNOWN");
-    assert_eq!(found(&app, "email", ADDRESS).await, Some(alice));
+    assert_eq!(answer.refusal(), refusal(502, "M_UNKNOWN"));
+    assert!(bound.is_bound().await);
+}
+
+#[tokio::test]
+async fn a_homeserver_that_takes_too_long_can_not_unbind_for_now() {
+    let homeserver = FederationServer::start().await;
+    let outbound = Outbound::new(Settings {
+        timeout: Duration::from_secs(1),
+        ..homeserver.settings()
+    });
+    let bound = Bound::over(homeserver, outbound.unwrap()).await;
+    let slow = upstream::Answer::json(200, bound.homeserver.keys());
+    bound
+        .homeserver
+        .answer(KEYS, slow.after(Duration::from_hours(1)));
+
+    let answer = bound.unbind(&[&bound.header()], &bound.body()).await;
+
+    assert_eq!(answer.refusal(), refusal(504, "M_UNKNOWN"));
+    assert!(bound.is_bound().await);
 }
 
 #[tokio::test]
 async fn homeservers_at_private_addresses_are_not_asked_for_keys() {
     let homeserver = FederationServer::start_by_address().await;
-    let app = TestApp::with(|builder| {
-        let guarded = Outbound::new(threepid::outbound::Settings {
-            ca_files: homeserver.settings().ca_files,
-            ..threepid::outbound::Settings::default()
-        });
-        let builder = builder.limits(limits::Settings::OFF);
-        with_identity(builder.outbound(guarded.unwrap()), |_| {})
+    let guarded = Outbound::new(Settings {
+        ca_files: homeserver.settings().ca_files,
+        ..Settings::default()
     });
-    let alice = homeserver.user("alice");
-    bound(&app, &alice, ADDRESS).await;
-    let body = json!({ "mxid": alice, "threepid": { "medium": "email", "address": ADDRESS } });
-    let destination = DestinationIs(IDENTITY_NAME);
-    let header = homeserver.authorization(("POST", UNBIND), &body, destination);
+    let bound = Bound::over(homeserver, guarded.unwrap()).await;
 
-    let answer = unbind(&app, UNBIND, &[&header], &body).await;
+    let answer = bound.unbind(&[&bound.header()], &bound.body()).await;
 
-    assert_eq!(answer.status, 502, "{}", answer.text);
-    assert_eq!(answer.errcode(), "M_UNKNOWN");
-    assert_eq!(homeserver.upstream().connections(), 0);
-    assert_eq!(found(&app, "email", ADDRESS).await, Some(alice));
+    assert_eq!(answer.refusal(), refusal(502, "M_UNKNOWN"));
+    assert_eq!(bound.homeserver.upstream().connections(), 0);
+    assert!(bound.is_bound().await);
 }
 
 #[tokio::test]
@@ -476,14 +484,8 @@ async fn a_session_that_is_not_validated_or_has_run_out_says_so() {
     bound.app.wait(Duration::from_hours(24));
     let late = bound.unbind(&[], &body).await;
 
-    assert_eq!(
-        (early.status.as_u16(), &*early.errcode()),
-        (400, "M_SESSION_NOT_VALIDATED")
-    );
-    assert_eq!(
-        (late.status.as_u16(), &*late.errcode()),
-        (400, "M_SESSION_EXPIRED")
-    );
+    assert_eq!(early.refusal(), refusal(400, "M_SESSION_NOT_VALIDATED"));
+    assert_eq!(late.refusal(), refusal(400, "M_SESSION_EXPIRED"));
     assert!(bound.is_bound().await);
 }
 
@@ -549,11 +551,7 @@ async fn a_request_that_lacks_something_is_refused() {
         ),
     ] {
         let answer = bound.unbind(&[&bound.header()], &body).await;
-        assert_eq!(
-            (answer.status.as_u16(), &*answer.errcode()),
-            (400, errcode),
-            "{body}"
-        );
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{body}");
     }
     assert!(bound.is_bound().await);
 }
@@ -562,14 +560,7 @@ async fn a_request_that_lacks_something_is_refused() {
 async fn terms_that_wait_hold_no_homeserver_up() {
     let bound = Bound::new().await;
     let header = bound.header();
-    let text = PolicyText {
-        name: "Terms".to_owned(),
-        url: "https://example.org/terms/1/en".to_owned(),
-    };
-    let policy = Policy {
-        version: "1".to_owned(),
-        texts: [("en".to_owned(), text)].into(),
-    };
+    let policy = policy("1", &[("en", "Terms", "https://example.org/terms/1/en")]);
     let body = bound.body();
     let outbound = bound.homeserver.outbound();
     let app = bound.app.restarted(|builder| {
@@ -588,16 +579,11 @@ async fn terms_that_wait_hold_no_homeserver_up() {
 #[tokio::test]
 async fn one_source_unbinds_only_so_often() {
     let homeserver = FederationServer::start().await;
-    let app = TestApp::with(|builder| {
-        let limits = limits::Settings {
-            per_source_submit: Rate::new(2, Duration::from_mins(1)),
-            ..limits::Settings::OFF
-        };
-        with_identity(
-            builder.limits(limits).outbound(homeserver.outbound()),
-            |_| {},
-        )
-    });
+    let limits = limits::Settings {
+        per_source_submit: Rate::new(2, Duration::from_mins(1)),
+        ..limits::Settings::OFF
+    };
+    let app = asking(homeserver.outbound(), limits, |_| {});
     let threepid = json!({ "medium": "email", "address": ADDRESS });
     let body = json!({ "mxid": homeserver.user("alice"), "threepid": threepid });
     for _ in 0..2 {
@@ -616,16 +602,11 @@ async fn one_source_unbinds_only_so_often() {
 #[tokio::test]
 async fn a_homeserver_whose_keys_are_known_unbinds_as_often_as_it_likes() {
     let homeserver = FederationServer::start().await;
-    let app = TestApp::with(|builder| {
-        let limits = limits::Settings {
-            per_source_submit: Rate::new(2, Duration::from_mins(1)),
-            ..limits::Settings::OFF
-        };
-        with_identity(
-            builder.limits(limits).outbound(homeserver.outbound()),
-            |_| {},
-        )
-    });
+    let limits = limits::Settings {
+        per_source_submit: Rate::new(2, Duration::from_mins(1)),
+        ..limits::Settings::OFF
+    };
+    let app = asking(homeserver.outbound(), limits, |_| {});
     let alice = homeserver.user("alice");
     let address = Threepid::email(ADDRESS).expect("an address");
     let threepid = json!({ "medium": "email", "address": ADDRESS });
@@ -649,10 +630,7 @@ async fn a_homeserver_whose_keys_are_known_unbinds_as_often_as_it_likes() {
 #[tokio::test]
 async fn what_a_homeserver_ended_takes_a_new_proof_to_be_bound_again() {
     let homeserver = FederationServer::start().await;
-    let app = TestApp::with(|builder| {
-        let builder = builder.limits(limits::Settings::OFF);
-        with_identity(builder.outbound(homeserver.outbound()), |_| {})
-    });
+    let app = asking(homeserver.outbound(), limits::Settings::OFF, |_| {});
     let (alice, bob) = (homeserver.user("alice"), homeserver.user("bob"));
     let bobs = app.identity_token(&bob).await;
     let bobs_pair = proved(&app, &bobs, ADDRESS).await;

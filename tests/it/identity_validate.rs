@@ -41,14 +41,6 @@ async fn started() -> (TestApp, AccessToken) {
     (app, token)
 }
 
-fn told(answer: &Answer) -> (u16, String) {
-    (answer.status.as_u16(), answer.errcode())
-}
-
-fn error(status: u16, errcode: &str) -> (u16, String) {
-    (status, errcode.to_owned())
-}
-
 /// Whether the session proves its address to a user of the identity server.
 async fn is_proved(app: &TestApp, sid: &str, user_id: &str) -> bool {
     let sid = Sid::parse(sid).expect("a sid");
@@ -109,7 +101,7 @@ async fn the_code_in_a_text_message_proves_the_number() {
         "sid": asked.sid(), "msisdn": "447700900001", "intl_fmt": "+44 7700 900001", "success": true,
     });
     assert_eq!(asked.json(), number);
-    assert_eq!(told(&wrong), error(400, "M_TOKEN_INCORRECT"));
+    assert_eq!(wrong.refusal(), refusal(400, "M_TOKEN_INCORRECT"));
     assert_eq!(
         (right.status.as_u16(), right.json()),
         (200, json!({ "success": true }))
@@ -270,7 +262,7 @@ async fn bad_requests_get_the_identity_service_s_words_and_no_message() {
         ),
     ] {
         let answer = app.post_as(&token, path, &body).await;
-        assert_eq!(told(&answer), error(400, errcode), "{path} {body}");
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{path} {body}");
     }
     assert!(app.mails().await.is_empty());
 }
@@ -309,7 +301,7 @@ async fn only_admitted_links_are_where_the_browser_goes_next() {
         .post_as(&token, ASK, &with("https://evil.example.net/", 2))
         .await;
 
-    assert_eq!(told(&other), error(400, "M_INVALID_PARAM"));
+    assert_eq!(other.refusal(), refusal(400, "M_INVALID_PARAM"));
     let page = format!(
         "{IDENTITY}/{SHOW}?sid={}&client_secret=monkeys_are_GREAT&token={}",
         admitted.sid(),
@@ -342,9 +334,9 @@ async fn addresses_that_the_operator_does_not_admit_are_told_apart_by_medium() {
     let listed = app.post_as(&token, ASK_PHONE, &alices_phone(1)).await;
     let abroad = app.post_as(&token, ASK_PHONE, &french).await;
 
-    assert_eq!(told(&email), error(403, "M_THREEPID_DENIED"));
-    assert_eq!(told(&listed), error(400, "M_DESTINATION_REJECTED"));
-    assert_eq!(told(&abroad), error(400, "M_DESTINATION_REJECTED"));
+    assert_eq!(email.refusal(), refusal(403, "M_THREEPID_DENIED"));
+    assert_eq!(listed.refusal(), refusal(400, "M_DESTINATION_REJECTED"));
+    assert_eq!(abroad.refusal(), refusal(400, "M_DESTINATION_REJECTED"));
     assert!(app.mails().await.is_empty());
 }
 
@@ -412,7 +404,7 @@ async fn a_relay_that_fails_for_a_while_is_told_and_nothing_is_queued() {
     let refused = app.post_as(&token, ASK, &fresh(2)).await;
     let phone = app.post_as(&token, ASK_PHONE, &alices_phone(1)).await;
 
-    assert_eq!(told(&refused), error(400, "M_EMAIL_SEND_ERROR"));
+    assert_eq!(refused.refusal(), refusal(400, "M_EMAIL_SEND_ERROR"));
     assert_eq!(phone.status, 200, "the other medium works");
     let listed = threepid::store::Outbox::list(&*app.store, 9).await;
     let listed = listed.expect("the store answers");
@@ -431,7 +423,7 @@ async fn a_relay_that_is_back_is_noticed_also_if_nothing_waits_any_more() {
         "one is let through"
     );
     let refused = app.post_as(&token, ASK, &fresh(2)).await;
-    assert_eq!(told(&refused), error(400, "M_EMAIL_SEND_ERROR"));
+    assert_eq!(refused.refusal(), refusal(400, "M_EMAIL_SEND_ERROR"));
 
     relay.set_down(false);
     app.threepid.deliver_due().await.expect("the store answers");
@@ -449,7 +441,7 @@ async fn a_repeated_request_wastes_no_chance_to_see_whether_the_relay_is_back() 
     assert_eq!(repeated.status, 200, "{}", repeated.text);
     assert_eq!(app.post_as(&token, ASK, &fresh(1)).await.status, 200);
     let refused = app.post_as(&token, ASK, &fresh(2)).await;
-    assert_eq!(told(&refused), error(400, "M_EMAIL_SEND_ERROR"));
+    assert_eq!(refused.refusal(), refusal(400, "M_EMAIL_SEND_ERROR"));
 }
 
 #[tokio::test]
@@ -477,7 +469,7 @@ async fn a_medium_that_nothing_is_sent_by_is_told() {
     let phone = send(&router, "127.0.0.1:1", ask(ASK_PHONE, alices_phone(1))).await;
     let email = send(&router, "127.0.0.1:1", ask(ASK, alice(1))).await;
 
-    assert_eq!(told(&phone), error(400, "M_SEND_ERROR"));
+    assert_eq!(phone.refusal(), refusal(400, "M_SEND_ERROR"));
     assert_eq!(email.status, 200);
 }
 
@@ -501,7 +493,7 @@ async fn requests_are_limited_per_source_per_account_and_per_address() {
 
         let third = app.post_as(&token, ASK, &alice(3)).await;
 
-        assert_eq!(told(&third), error(429, "M_LIMIT_EXCEEDED"));
+        assert_eq!(third.refusal(), refusal(429, "M_LIMIT_EXCEEDED"));
         assert!(!third.header("retry-after").is_empty());
         assert!(app.mails().await.is_empty());
     }
@@ -556,12 +548,12 @@ async fn wrong_submissions_get_the_identity_service_s_words() {
         ),
     ] {
         let answer = app.post_as(&token, path, &body).await;
-        assert_eq!(told(&answer), error(status, errcode), "{path} {body}");
+        assert_eq!(answer.refusal(), refusal(status, errcode), "{path} {body}");
     }
     app.wait(MINUTE * 15);
     let late = app.post_as(&token, SHOW, &body(&sid, secret, &right)).await;
 
-    assert_eq!(told(&late), error(400, "M_SESSION_EXPIRED"));
+    assert_eq!(late.refusal(), refusal(400, "M_SESSION_EXPIRED"));
     assert!(!is_proved(&app, &sid, ALICE).await);
 }
 
@@ -667,7 +659,7 @@ async fn bad_forms_are_refused_as_bad_json_is() {
         ("client_secret=s&email=a&send_attempt=1", "M_INVALID_EMAIL"),
     ] {
         let answer = post_as_type(&app, &token, ASK, (FORM, body)).await;
-        assert_eq!(told(&answer), error(400, errcode), "{body}");
+        assert_eq!(answer.refusal(), refusal(400, errcode), "{body}");
     }
     assert!(app.mails().await.is_empty());
 }
@@ -698,8 +690,8 @@ async fn forms_are_no_json_where_the_operator_does_not_want_them() {
     let asked = post_as_type(&app, &token, ASK, (FORM, ask)).await;
     let shown = post_as_type(&app, &token, SHOW, (FORM, "sid=1&client_secret=s&token=1")).await;
 
-    assert_eq!(told(&asked), error(400, "M_NOT_JSON"));
-    assert_eq!(told(&shown), error(400, "M_NOT_JSON"));
+    assert_eq!(asked.refusal(), refusal(400, "M_NOT_JSON"));
+    assert_eq!(shown.refusal(), refusal(400, "M_NOT_JSON"));
     assert!(app.mails().await.is_empty());
 }
 
@@ -721,7 +713,7 @@ async fn without_a_known_token_no_form_and_no_query_does_anything() {
         .send(ask(&format!("?access_token={}", token.reveal())))
         .await;
 
-    assert_eq!(told(&without), error(401, "M_UNAUTHORIZED"));
-    assert_eq!(told(&wrong), error(401, "M_UNAUTHORIZED"));
+    assert_eq!(without.refusal(), refusal(401, "M_UNAUTHORIZED"));
+    assert_eq!(wrong.refusal(), refusal(401, "M_UNAUTHORIZED"));
     assert_eq!(right.status, 200, "{}", right.text);
 }

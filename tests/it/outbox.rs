@@ -24,15 +24,15 @@ use threepid::{
 use crate::support::{
     app::*,
     smtp::{Phase, Script, SmtpServer},
+    until,
 };
 
 async fn with_relay(script: Script) -> (TestApp, SmtpServer) {
     let relay = SmtpServer::start(script).await;
-    let mut settings = EmailSettings::new(
+    let settings = EmailSettings::new(
         "Example <no-reply@example.org>",
         &format!("smtp://{}?tls=none", relay.address()),
     );
-    settings.phase_timeout = Duration::from_millis(300);
     let courier = email::courier(&settings, &Capture::in_memory()).expect("a courier");
     let app = TestApp::with(|builder| builder.limits(limits::Settings::OFF).email(courier));
     (app, relay)
@@ -246,16 +246,14 @@ async fn background_work_delivers_by_itself_and_stops() {
     let app = TestApp::new();
     let background = app.threepid.start();
     app.post(REGISTER, &alice(1)).await;
-    let mut arrived = app.mailbox.messages();
-    for _ in 0..200 {
-        if !arrived.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        arrived = app.mailbox.messages();
-    }
-    assert_eq!(arrived.len(), 1);
-    assert!(background.stop(Duration::from_secs(5)).await);
+
+    until("the mail arrives", async || {
+        !app.mailbox.messages().is_empty()
+    })
+    .await;
+
+    assert!(background.stop(Duration::from_mins(1)).await);
+    assert_eq!(app.mailbox.messages().len(), 1);
 }
 
 #[tokio::test]
@@ -302,28 +300,22 @@ async fn a_courier_that_panics_ends_no_worker() {
         let body = serde_json::json!({ "client_secret": "s", "email": email, "send_attempt": 1 });
         app.post(REGISTER, &body).await;
     }
-    let mut sent = 0;
-    for _ in 0..200 {
-        let entries = app.store.list(6).await.unwrap();
-        sent = entries.iter().filter(|entry| entry.state == "sent").count();
-        if sent == 3 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+
+    let mut entries = Vec::new();
+    until("each was tried", async || {
+        entries = app.store.list(6).await.unwrap();
+        entries.iter().all(|entry| entry.outcome.is_some())
+    })
+    .await;
+
+    let sent = entries.iter().filter(|entry| entry.state == "sent").count();
     assert_eq!(sent, 3);
-    let waiting = app
-        .store
-        .list(6)
-        .await
-        .unwrap()
-        .into_iter()
-        .find(|entry| entry.state == "queued");
+    let waiting = entries.iter().find(|entry| entry.state == "queued");
     assert_eq!(
         waiting.unwrap().outcome.as_deref(),
         Some("the courier panicked")
     );
-    assert!(background.stop(Duration::from_secs(5)).await);
+    assert!(background.stop(Duration::from_mins(1)).await);
 }
 
 /// A courier that never comes back.

@@ -128,11 +128,6 @@ pub(crate) fn told(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), errcode)
 }
 
-/// A refusal as [`told`] tells it.
-pub(crate) fn refusal(status: u16, errcode: &str) -> (u16, String) {
-    (status, errcode.to_owned())
-}
-
 /// The flows that are offered.
 pub(crate) fn flows(answer: &Answer) -> Vec<Vec<String>> {
     let body = answer.json();

@@ -6,7 +6,7 @@ use crate::{
     contacts::prove,
     registration::*,
     support::{
-        app::REGISTER,
+        app::{REGISTER, refusal},
         homeserver::{Fault, Homeserver},
     },
 };

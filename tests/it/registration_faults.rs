@@ -12,6 +12,7 @@ use crate::{
     support::{
         app::*,
         homeserver::{Fault, Homeserver},
+        until,
     },
 };
 
@@ -138,7 +139,7 @@ async fn background_work_takes_over_what_an_earlier_process_left() {
     app.wait(Duration::from_secs(10));
 
     let background = app.threepid.start();
-    assert!(background.stop(Duration::from_secs(10)).await);
+    assert!(background.stop(Duration::from_mins(1)).await);
 
     assert_alice_s(&homeserver);
 }
@@ -175,9 +176,10 @@ async fn who_ends_it_while_somebody_asks_may_still_repeat_it() {
 
     let before = asked(&homeserver);
     let ends_it = async {
-        while asked(&homeserver) == before {
-            tokio::task::yield_now().await;
-        }
+        until("the homeserver is asked", async || {
+            asked(&homeserver) > before
+        })
+        .await;
         app.post(SIGN_UP, &body).await
     };
     let (found, done) = tokio::join!(look_after(&app), ends_it);

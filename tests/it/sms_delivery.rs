@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use secrecy::SecretString;
 use serde_json::json;
 use threepid::{
@@ -15,16 +16,18 @@ use threepid::{
 use crate::support::{
     app::*,
     gateway::{Answer, SmsGateway},
+    until,
 };
 
 const DAY: Duration = Duration::from_hours(24);
+/// The limit of a gateway whose silence is the subject of the test.
+const SHORT: Duration = Duration::from_secs(1);
 
 fn gateway(name: &str, server: &SmsGateway) -> GatewaySettings {
     GatewaySettings {
         name: name.to_owned(),
         url: Some(format!("{}/send", server.url())),
         json: Some(json!({ "to": "{to_plus}", "text": "{text}", "id": "{id}" })),
-        timeout: Some(Duration::from_millis(500)),
         ..GatewaySettings::default()
     }
 }
@@ -34,7 +37,6 @@ fn vonage(name: &str, server: &SmsGateway) -> GatewaySettings {
         url: Some(server.url()),
         username: Some("key".to_owned()),
         password: Some(SecretString::from("hunter2")),
-        timeout: Some(Duration::from_millis(500)),
         ..GatewaySettings::preset(name, "vonage")
     }
 }
@@ -127,7 +129,11 @@ async fn tried_for_minutes(
 ) -> (OutboxEntry, usize, usize) {
     let first = SmsGateway::start(answers).await;
     let second = SmsGateway::start([behind]).await;
-    let courier = courier(vec![describe("main", &first), gateway("second", &second)]);
+    let impatient = GatewaySettings {
+        timeout: Some(SHORT),
+        ..describe("main", &first)
+    };
+    let courier = courier(vec![impatient, gateway("second", &second)]);
     let app = TestApp::with(|builder| builder.sms(courier).limits(limits::Settings::OFF));
     app.post(REGISTER_PHONE, &alices_phone(1)).await;
     for _ in 0..6 {
@@ -160,11 +166,12 @@ fn silent() -> [Silent; 4] {
 
 #[tokio::test]
 async fn after_a_gateway_that_falls_silent_the_next_one_gets_the_message_at_once() {
-    for (answer, describe, outcome) in silent() {
+    let all = silent().map(async |(answer, describe, outcome)| {
         let taken = Answer::Say(201, String::new());
+        (tried_for_minutes([answer], describe, taken).await, outcome)
+    });
 
-        let (entry, first, second) = tried_for_minutes([answer], describe, taken).await;
-
+    for ((entry, first, second), outcome) in join_all(all).await {
         assert_eq!((first, second), (1, 1), "{outcome}");
         let told = format!("{outcome}; second: 201");
         assert_eq!((entry.state, entry.outcome), ("sent", Some(told)));
@@ -173,11 +180,12 @@ async fn after_a_gateway_that_falls_silent_the_next_one_gets_the_message_at_once
 
 #[tokio::test]
 async fn no_gateway_is_sent_a_message_more_than_three_times_that_it_may_have_taken() {
-    for (answer, describe, outcome) in silent() {
+    let all = silent().map(async |(answer, describe, outcome)| {
         let down = Answer::Say(503, String::new());
+        (tried_for_minutes([answer], describe, down).await, outcome)
+    });
 
-        let (entry, first, second) = tried_for_minutes([answer], describe, down).await;
-
+    for ((entry, first, second), outcome) in join_all(all).await {
         assert_eq!((first, second), (3, 3), "{outcome}");
         let told = format!("{outcome}; second: 503, may have been sent");
         assert_eq!((entry.state, entry.outcome), ("failed", Some(told)));
@@ -206,9 +214,13 @@ async fn a_number_that_the_gateway_refuses_for_good_is_given_up() {
 #[tokio::test]
 async fn a_gateway_that_hangs_holds_up_no_mail() {
     let server = SmsGateway::start([Answer::Hang]).await;
+    let patient = GatewaySettings {
+        timeout: Some(Duration::from_mins(5)),
+        ..gateway("main", &server)
+    };
     let app = TestApp::with(|builder| {
         builder
-            .sms(courier(vec![gateway("main", &server)]))
+            .sms(courier(vec![patient]))
             .limits(limits::Settings::OFF)
             .workers(1)
     });
@@ -219,18 +231,14 @@ async fn a_gateway_that_hangs_holds_up_no_mail() {
     app.post(REGISTER, &alice(1)).await;
 
     let background = app.threepid.start();
-    let arrived = async {
-        while app.mailbox.messages().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let arrived = tokio::time::timeout(Duration::from_millis(400), arrived).await;
 
-    assert!(
-        arrived.is_ok(),
-        "the mail does not wait for the gateway's time-out"
-    );
-    background.stop(Duration::from_secs(5)).await;
+    // Far sooner than the gateway is given up.
+    until("the mail arrives", async || {
+        !app.mailbox.messages().is_empty()
+    })
+    .await;
+    until("the gateway was asked", async || !server.asked().is_empty()).await;
+    background.stop(Duration::ZERO).await;
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ const BOB: &str = "@bob:example.org";
 const OWNERS: &str = "/_synapse/admin/v1/threepid/";
 const USERS: &str = "/_synapse/admin/v2/users/";
 /// What a fault that never answers costs a test.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(1);
 
 pub(crate) fn settings(homeserver: &Homeserver) -> SynapseSettings {
     SynapseSettings {

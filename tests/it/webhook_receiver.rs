@@ -39,7 +39,7 @@ pub(crate) const KEY: &str = "a_key_that_nobody_guesses";
 pub(crate) const OLD_KEY: &str = "the_key_before_that_one_is";
 pub(crate) const NOW: i64 = 1_795_341_600_123;
 /// What a fault that never answers costs a test, twice.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// What goes wrong with a call. Those named `…After` do first what they were asked to.
 #[derive(Clone, Debug)]

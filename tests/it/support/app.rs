@@ -94,6 +94,11 @@ impl Answer {
         body["errcode"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Status and `errcode` of a Matrix error.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.errcode())
+    }
+
     /// A header as text; empty if absent.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
@@ -109,6 +114,11 @@ impl Answer {
             .expect("a sid is a string")
             .to_owned()
     }
+}
+
+/// What [`Answer::refusal`] is to be.
+pub(crate) fn refusal(status: u16, errcode: &str) -> (u16, String) {
+    (status, errcode.to_owned())
 }
 
 impl TestApp {

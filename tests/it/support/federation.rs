@@ -11,15 +11,17 @@ use threepid::{
 
 use super::upstream::{Answer, Request, Upstream};
 
-/// Where an answer is put with [`FederationServer::answer`].
+// Where an answer is put with [`FederationServer::answer`].
+
+/// Its keys.
 pub(crate) const KEYS: &str = "GET /_matrix/key/v2/server";
-/// The same.
+/// Whose an OpenID token is.
 pub(crate) const USERINFO: &str = "GET /_matrix/federation/v1/openid/userinfo";
-/// The same.
+/// What its users have bound, as the Identity Service API has it.
 pub(crate) const POST_ONBIND: &str = "POST /_matrix/federation/v1/3pid/onbind";
-/// The same.
+/// The same, as the Server-Server API has it.
 pub(crate) const PUT_ONBIND: &str = "PUT /_matrix/federation/v1/3pid/onbind";
-/// The same.
+/// Where it says that it is elsewhere.
 pub(crate) const WELL_KNOWN: &str = "GET /.well-known/matrix/server";
 
 /// Until when keys are valid unless a test says otherwise: in the year 2096.

@@ -8,9 +8,35 @@ use base64::{
 use ruma_common::CanonicalJsonValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use threepid::secret::AccessToken;
+use threepid::{
+    identity::{Policy, PolicyText, Settings},
+    limits,
+    outbound::Outbound,
+    secret::AccessToken,
+};
 
-use super::app::{Answer, IDENTITY, IDENTITY_NAME, TestApp, code};
+use super::app::{Answer, IDENTITY, IDENTITY_NAME, TestApp, code, with_identity};
+
+/// An identity server that asks homeservers over `outbound`, with settings of the test's own.
+pub(crate) fn asking(
+    outbound: Outbound,
+    limits: limits::Settings,
+    set: impl FnOnce(&mut Settings),
+) -> TestApp {
+    TestApp::with(|builder| with_identity(builder.limits(limits).outbound(outbound), set))
+}
+
+/// A policy of this version: its texts are a language, a name and a URL each.
+pub(crate) fn policy(version: &str, texts: &[(&str, &str, &str)]) -> Policy {
+    let texts = texts.iter().map(|(language, name, url)| {
+        let (name, url) = ((*name).to_owned(), (*url).to_owned());
+        ((*language).to_owned(), PolicyText { name, url })
+    });
+    Policy {
+        version: version.to_owned(),
+        texts: texts.collect(),
+    }
+}
 
 /// The `client_secret` of the sessions here.
 pub(crate) const SECRET: &str = "monkeys_are_GREAT";
@@ -61,13 +87,17 @@ pub(crate) fn query(pair: &Value) -> String {
     format!("sid={}&client_secret={}", text(sid), text(secret))
 }
 
+/// The hash that a lookup asks for (Identity Service API, "Supported algorithms").
+pub(crate) fn lookup_hash(address: &str, medium: &str, pepper: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{address} {medium} {pepper}")))
+}
+
 /// Who is found by an address.
 pub(crate) async fn found(app: &TestApp, medium: &str, address: &str) -> Option<String> {
     let token = app.identity_token("@looker:example.org").await;
     let details = app.get_as(&token, "hash_details").await.json();
     let pepper = details["lookup_pepper"].as_str().expect("a pepper");
-    let digest = Sha256::digest(format!("{address} {medium} {pepper}"));
-    let hash = URL_SAFE_NO_PAD.encode(digest);
+    let hash = lookup_hash(address, medium, pepper);
     let body = json!({ "addresses": [hash], "algorithm": "sha256", "pepper": pepper });
     let answer = app.post_as(&token, "lookup", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

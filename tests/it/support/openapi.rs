@@ -84,10 +84,3 @@ pub(crate) fn response<'a>(document: &'a Value, operation: &'a Value, status: u1
     let found = found.unwrap_or_else(|| panic!("{status} is not described: {operation}"));
     content(document, found)
 }
-
-/// The hash that a lookup asks for (Identity Service API, "Supported algorithms").
-pub(crate) fn lookup_hash(address: &str, medium: &str, pepper: &str) -> String {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use sha2::{Digest, Sha256};
-    URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{address} {medium} {pepper}")))
-}

@@ -17,6 +17,7 @@ use threepid::{id_server::IdServer, outbound::Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -68,6 +69,7 @@ pub(crate) struct Answer {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     delay: Duration,
+    gate: Option<Arc<Semaphore>>,
     pace: Pace,
 }
 
@@ -79,6 +81,7 @@ impl Answer {
             headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
             body: body.into(),
             delay: Duration::ZERO,
+            gate: None,
             pace: Pace::Whole,
         }
     }
@@ -115,6 +118,12 @@ impl Answer {
     /// After that time.
     pub(crate) fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
+    }
+
+    /// Not before the gate has a permit.
+    pub(crate) fn behind(self, gate: &Arc<Semaphore>) -> Self {
+        let gate = Some(Arc::clone(gate));
+        Self { gate, ..self }
     }
 
     /// One byte at a time, with that pause after each.
@@ -253,6 +262,9 @@ async fn converse(mut stream: BufReader<TlsStream<TcpStream>>, shared: &Shared) 
         let requests = shared.requests.lock();
         requests.expect("no test panicked in it").push(request);
         tokio::time::sleep(answer.delay).await;
+        if let Some(gate) = &answer.gate {
+            let _passes = gate.acquire().await.expect("it is never closed");
+        }
         if answer.pace == Pace::Closing {
             break;
         }

@@ -75,6 +75,8 @@ pub(crate) struct Homeserver {
     shared: Arc<Shared>,
     address: SocketAddr,
     serving: Mutex<Option<JoinHandle<()>>>,
+    /// What keeps the port from others while nobody listens at it.
+    held: Mutex<Option<TcpSocket>>,
 }
 
 impl Homeserver {
@@ -89,6 +91,7 @@ impl Homeserver {
             shared,
             address,
             serving,
+            held: Mutex::default(),
         }
     }
 
@@ -220,13 +223,18 @@ impl Homeserver {
             // Cancelled, as it was asked for: now the port is closed.
             let _ = serving.await;
         }
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // For the sake of the connections that were; nobody is to share the port afterwards.
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(self.address).expect("the same port");
+        socket.set_reuseaddr(false).expect("an option");
+        *lock(&self.held) = Some(socket);
     }
 
     /// Listens again where it did.
     pub(crate) fn up(&self) {
-        let socket = TcpSocket::new_v4().expect("a socket");
+        let socket = lock(&self.held).take().expect("it was down");
         socket.set_reuseaddr(true).expect("an option");
-        socket.bind(self.address).expect("the same port");
         let listener = socket.listen(64).expect("the same port");
         let serving = serve(listener, Arc::clone(&self.shared));
         *lock(&self.serving) = Some(serving);
