@@ -507,6 +507,8 @@ pub(crate) async fn limits(seen: &mut Seen) {
     let details = caller.get("hash_details", "200").await;
     let pepper = details["lookup_pepper"].as_str().expect("a pepper");
     let page = |path| format!("{path}?{NOBODYS}&token=1");
+    let validated = format!("3pid/getValidated3pid?{NOBODYS}");
+    let accepted = json!({ "user_accepts": [] });
     let mut calls: Vec<_> = bodies()
         .into_iter()
         .filter(|(path, _)| !matches!(*path, "terms" | "lookup"))
@@ -530,4 +532,13 @@ pub(crate) async fn limits(seen: &mut Seen) {
         let is_refused = matches!(&*again, "429" | "429 M_LIMIT_EXCEEDED");
         assert!(is_refused, "{method} {path}: {again}");
     }
+
+    caller.authorization = Some("Bearer guess".to_owned());
+    caller.get("account", "401 M_UNAUTHORIZED").await;
+    let limited = "429 M_LIMIT_EXCEEDED";
+    for path in ["account", "hash_details", &validated] {
+        caller.get(path, limited).await;
+    }
+    caller.post("terms", &accepted, limited).await;
+    caller.post("account/logout", &json!({}), limited).await;
 }
