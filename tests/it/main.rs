@@ -29,6 +29,7 @@ mod identity_keys;
 mod identity_lookup;
 mod identity_onbind;
 mod identity_register;
+mod identity_sending;
 mod identity_terms;
 mod identity_token;
 mod identity_unbind;
