@@ -637,7 +637,7 @@ async fn a_used_invitation_is_worth_nothing_and_its_mail_does_not_go() {
     let body = invited(&app, &alice_by_bob()).await;
     associate(&app, "alice@example.org", "@alice:example.org").await;
     let now = app.clock.now();
-    let due = app.store.lease_onbinds(now, now, 9).await.unwrap();
+    let due = app.store.lease_onbinds(now, now, 9, 9).await.unwrap();
     assert!(
         is_valid(&app, &body["public_keys"][1]).await,
         "not told yet"

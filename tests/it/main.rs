@@ -28,6 +28,7 @@ mod identity_invites;
 mod identity_keys;
 mod identity_lookup;
 mod identity_onbind;
+mod identity_onbind_turns;
 mod identity_register;
 mod identity_sending;
 mod identity_terms;
