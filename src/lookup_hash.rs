@@ -82,6 +82,20 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_hashed_as_it_is_stored() {
+        let stored = Threepid::email("Strauß@Example.com").unwrap();
+        assert_eq!(
+            encode(&hash(&stored, "matrixrocks")),
+            "Wvo9OL_UvrDZsRecvnhshdTeilXXGbhk0J5l5rX55Ok"
+        );
+        // What an app asks for that writes the address in lower case alone.
+        assert_eq!(
+            encode(&hash_of("strauß@example.com", "email", "matrixrocks")),
+            "1FBgMvqsmu6y8fjKGhVb8Ejq0aQknLThQ7hF57hDwQE"
+        );
+    }
+
+    #[test]
     fn what_is_no_hash_is_none() {
         let good = "4kenr7N9drpCJ4AfalmlGQVsOn3o2RHjkADUpXJWZUc";
         assert!(decode(good).is_some());

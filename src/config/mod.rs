@@ -19,6 +19,7 @@ mod tests;
 mod values;
 
 use crate::{
+    session::Purpose,
     threepid::Medium,
     validation::{Validate, Validates},
 };
@@ -90,9 +91,13 @@ impl Config {
         }
     }
 
-    /// Whether any address of a medium is validated at all: an identity server does it whatever the homeserver does.
+    /// Whether any address of a medium is validated at all, be it for the users of our identity server.
     pub(crate) fn is_on(&self, medium: Medium) -> bool {
-        self.identity.enabled || self.validates(medium) != Validates::all(Validate::Off)
+        let validates = self.validates(medium);
+        Purpose::ALL.iter().any(|purpose| {
+            let is_there = *purpose != Purpose::Identity || self.identity.enabled;
+            is_there && validates.of(*purpose) != Validate::Off
+        })
     }
 
     /// Who the mails come from.

@@ -152,6 +152,8 @@ pub(crate) struct Email {
     #[serde(deserialize_with = "optional_choice")]
     pub(crate) validate_password: Option<Validate>,
     #[serde(deserialize_with = "choice")]
+    pub(crate) validate_identity: Validate,
+    #[serde(deserialize_with = "choice")]
     pub(crate) auth: Auth,
     pub(crate) ca_files: List<PathBuf>,
     pub(crate) hello_name: Option<String>,
@@ -181,6 +183,7 @@ impl Default for Email {
             validate_register: None,
             validate_add: None,
             validate_password: None,
+            validate_identity: Validate::Here,
             auth: Auth::Auto,
             ca_files: List::default(),
             hello_name: None,
@@ -197,6 +200,7 @@ impl Email {
             register: self.validate_register.unwrap_or(self.validate),
             add: self.validate_add.unwrap_or(self.validate),
             password: self.validate_password.unwrap_or(self.validate),
+            identity: self.validate_identity,
         }
     }
 }

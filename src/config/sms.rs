@@ -38,6 +38,8 @@ pub(crate) struct Sms {
     pub(crate) validate_add: Option<Validate>,
     #[serde(deserialize_with = "choice")]
     pub(crate) validate_password: Validate,
+    #[serde(deserialize_with = "choice")]
+    pub(crate) validate_identity: Validate,
     pub(crate) sender: Option<String>,
     /// By country or calling code.
     pub(crate) senders: BTreeMap<String, String>,
@@ -61,6 +63,7 @@ impl Default for Sms {
             validate_register: None,
             validate_add: None,
             validate_password: Validate::Off,
+            validate_identity: Validate::Here,
             sender: None,
             senders: BTreeMap::new(),
             allowed_calling_codes: List::default(),
@@ -80,6 +83,7 @@ impl Sms {
             register: self.validate_register.unwrap_or(self.validate),
             add: self.validate_add.unwrap_or(self.validate),
             password: self.validate_password,
+            identity: self.validate_identity,
         }
     }
 

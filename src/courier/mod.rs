@@ -49,6 +49,8 @@ pub struct DeliveryError {
     pub transient: bool,
     /// Whether the next hop may have the message nevertheless, so that another try may deliver it a second time.
     pub unsure: bool,
+    /// Whether it is this recipient that the next hop does not take now: then nothing is said about other messages.
+    pub of_recipient: bool,
     /// How it ended, redacted: `RCPT 550 5.1.1`, `connect: timed out`.
     pub outcome: String,
 }
@@ -60,6 +62,7 @@ impl DeliveryError {
         Self {
             transient: true,
             unsure: false,
+            of_recipient: false,
             outcome: outcome.into(),
         }
     }
@@ -70,6 +73,7 @@ impl DeliveryError {
         Self {
             transient: false,
             unsure: false,
+            of_recipient: false,
             outcome: outcome.into(),
         }
     }
@@ -81,6 +85,7 @@ impl DeliveryError {
         Self {
             transient: true,
             unsure: true,
+            of_recipient: false,
             outcome: format!("{outcome}, may have been sent"),
         }
     }

@@ -102,6 +102,7 @@ fn outcome(status: ExitStatus) -> Result<String, DeliveryError> {
         Some(code) => Err(DeliveryError {
             transient: !PERMANENT.contains(&code),
             unsure: false,
+            of_recipient: false,
             outcome: format!("sendmail: exit {code}"),
         }),
         None => Err(DeliveryError::transient("sendmail: ended by a signal")),

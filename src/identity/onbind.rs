@@ -1,7 +1,11 @@
 //! Homeservers are told of associations, in the background (Identity Service API, "Establishing associations";
 //! Server-Server API, `3pid/onbind`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 use tokio::task::{Id, JoinSet};
@@ -23,7 +27,9 @@ const BATCH: u32 = 16;
 /// How many groups are told at once before the next batch is leased: with a whole batch more there are still calls for all
 /// of them in the background.
 const MOST_AT_ONCE: usize = 16;
-/// How many of them may be one homeserver's, so that one that is slow holds up no other.
+/// How many of those may be tried again: many homeservers that do not answer hold up none that was never tried.
+const MOST_RETRIES: u32 = 8;
+/// How many groups may be one homeserver's, so that one that is slow holds up no other.
 const MOST_PER_SERVER: usize = 4;
 /// How long one lease lasts: longer than a slow homeserver takes for a whole batch.
 const LEASE: Duration = Duration::from_mins(15);
@@ -42,16 +48,29 @@ struct Group {
     due: Vec<DueOnbind>,
 }
 
+impl Group {
+    fn is_retry(&self) -> bool {
+        self.due.iter().all(|onbind| onbind.tries > 0)
+    }
+}
+
 /// Groups that are being told, and whom.
 #[derive(Default)]
 struct Telling {
     tasks: JoinSet<()>,
     servers: HashMap<Id, Option<ServerName>>,
+    retries: HashSet<Id>,
 }
 
 impl Telling {
     fn is_full(&self) -> bool {
         self.tasks.len() >= MOST_AT_ONCE
+    }
+
+    /// How many groups more may be tried again.
+    fn room_for_retries(&self) -> u32 {
+        let taken = u32::try_from(self.retries.len()).unwrap_or(MOST_RETRIES);
+        MOST_RETRIES.saturating_sub(taken)
     }
 
     fn is_busy(&self, server: Option<&ServerName>) -> bool {
@@ -64,10 +83,14 @@ impl Telling {
         let failed = self
             .is_busy(group.server.as_ref())
             .then(|| "it is slow, and being told of others".to_owned());
+        let is_retry = group.is_retry();
         let (rules, stop, due) = (Arc::clone(rules), stop.clone(), group.due);
         let telling = async move { rules.tell_of_all(due, failed, &stop).await };
         let task = self.tasks.spawn(telling);
         self.servers.insert(task.id(), group.server);
+        if is_retry {
+            self.retries.insert(task.id());
+        }
     }
 
     /// Waits until one has been told; `false` if none is being told.
@@ -79,6 +102,7 @@ impl Telling {
             Some(Err(panicked)) => panicked.id(),
         };
         self.servers.remove(&id);
+        self.retries.remove(&id);
         true
     }
 }
@@ -99,7 +123,7 @@ impl IdentityRules {
             let mut rest = if is_full {
                 LONGEST_REST
             } else {
-                self.rest_of_onbinds().await
+                self.rest_of_onbinds(telling.room_for_retries() > 0).await
             };
             // Whoever wakes us may leave us nothing to do: a look costs less than a lease.
             if rest.is_zero()
@@ -122,8 +146,8 @@ impl IdentityRules {
         while telling.one_ended().await {}
     }
 
-    async fn rest_of_onbinds(&self) -> Duration {
-        match self.validation.store.next_onbind().await {
+    async fn rest_of_onbinds(&self, with_retries: bool) -> Duration {
+        match self.validation.store.next_onbind(with_retries).await {
             Ok(Some(due_at)) => due_at.since(self.validation.clock.now()).min(LONGEST_REST),
             Ok(None) => LONGEST_REST,
             Err(error) => {
@@ -138,7 +162,8 @@ impl IdentityRules {
         telling: &mut Telling,
         stop: &CancellationToken,
     ) -> Result<()> {
-        for group in self.lease_due(self.validation.clock.now()).await? {
+        let now = self.validation.clock.now();
+        for group in self.lease_due(now, telling.room_for_retries()).await? {
             telling.begin(self, group, stop);
         }
         Ok(())
@@ -153,7 +178,7 @@ impl IdentityRules {
         let mut count = 0;
         loop {
             let mut telling = Telling::default();
-            for group in self.lease_due(now).await? {
+            for group in self.lease_due(now, MOST_RETRIES).await? {
                 count += group.due.len();
                 telling.begin(self, group, &never);
             }
@@ -164,10 +189,11 @@ impl IdentityRules {
         }
     }
 
-    /// What is due, by homeserver.
-    async fn lease_due(&self, now: Timestamp) -> Result<Vec<Group>> {
+    /// What is due, by homeserver; at most `retries` that were tried before.
+    async fn lease_due(&self, now: Timestamp, retries: u32) -> Result<Vec<Group>> {
         let store = &self.validation.store;
-        let due = store.lease_onbinds(now, now + LEASE, BATCH).await?;
+        let due = store.lease_onbinds(now, now + LEASE, BATCH, retries);
+        let due = due.await?;
         let mut groups: HashMap<Option<ServerName>, Vec<DueOnbind>> = HashMap::new();
         for onbind in due {
             let server = server_of(&onbind.association.user_id);

@@ -9,8 +9,9 @@ use super::IdentityRules;
 use crate::{
     clock::Timestamp,
     error::{Error, Result},
+    session::Purpose,
     threepid::Medium,
-    validation::{Opened, TokenRequest},
+    validation::{Opened, TokenRequest, Validate},
 };
 
 /// How long no message could be sent before requests are refused. Relays that put strangers off for a few minutes
@@ -94,9 +95,13 @@ impl IdentityRules {
         })
     }
 
-    /// That messages of a medium can be sent, as far as is known; a slot if one is let through although they can not. It is
-    /// for the message that is queued next, or is given back.
+    /// That messages of a medium are sent and can be, as far as is known; a slot if one is let through although they can
+    /// not. It is for the message that is queued next, or is given back.
     pub(super) fn check_sending(&self, medium: Medium, now: Timestamp) -> Result<Option<Slot>> {
+        let validates = self.validation.settings.of(medium).validates;
+        if validates.of(Purpose::Identity) == Validate::Off {
+            return Err(Error::CanNotSend(medium));
+        }
         let mut deliveries = self.deliveries.iter();
         let deliveries = deliveries.find(|deliveries| deliveries.medium == medium);
         let deliveries = deliveries.ok_or(Error::CanNotSend(medium))?;

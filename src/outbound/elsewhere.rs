@@ -1,5 +1,4 @@
-//! Clients that dial another host than URLs name, kept for the next call: to make one takes the reading of all the
-//! platform's certificates.
+//! Clients that dial another host than URLs name, kept for the next call, with their connections.
 
 use std::{
     collections::HashMap,
@@ -9,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How many are kept: each holds all certificates that are trusted.
+/// How many are kept.
 const MOST: usize = 32;
 /// How long one is kept.
 const LIFETIME: Duration = Duration::from_mins(10);

@@ -8,10 +8,12 @@ mod pools;
 mod request;
 mod resolve;
 pub(crate) mod roots;
+pub(crate) mod tls;
 
 use std::{fmt, mem, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::sync::OnceCell;
 use url::Host;
 
@@ -128,10 +130,11 @@ pub struct Outbound {
 
 struct Shared {
     settings: Settings,
-    roots: Vec<reqwest::Certificate>,
+    roots: Vec<CertificateDer<'static>>,
     names: resolve::Names,
     pools: pools::Pools,
     /// Made at the first call: most homeservers never make one, and the platform's certificates take memory.
+    tls: OnceCell<ClientConfig>,
     client: OnceCell<reqwest::Client>,
     elsewhere: Elsewhere<reqwest::Client>,
 }
@@ -188,7 +191,7 @@ impl Outbound {
 
     fn assemble(
         settings: Settings,
-        roots: Vec<reqwest::Certificate>,
+        roots: Vec<CertificateDer<'static>>,
         names: resolve::Names,
     ) -> Self {
         Self {
@@ -197,6 +200,7 @@ impl Outbound {
                 roots,
                 names,
                 pools: pools::Pools::default(),
+                tls: OnceCell::new(),
                 client: OnceCell::new(),
                 elsewhere: Elsewhere::default(),
             }),
@@ -331,8 +335,6 @@ impl Shared {
 
     /// A client that dials the hosts of URLs, or else the addresses of `instead`.
     async fn build_client(&self, instead: Option<String>) -> Result<reqwest::Client, CallError> {
-        let unusable =
-            |why: &dyn fmt::Display| CallError::Failed(format!("TLS can not be used: {why}"));
         let guarded = resolve::Guarded {
             names: self.names.clone(),
             allow: self.settings.allow.as_slice().into(),
@@ -349,14 +351,27 @@ impl Shared {
             .connect_timeout(CONNECT_LIMIT)
             .timeout(self.settings.timeout)
             .pool_idle_timeout(IDLE_LIMIT)
-            .pool_max_idle_per_host(MOST_IDLE)
-            .tls_certs_merge(self.roots.iter().cloned())
-            .tls_danger_accept_invalid_certs(self.settings.danger_accept_invalid_certs);
-        // Reading the platform's certificates takes a while.
-        match tokio::task::spawn_blocking(|| builder.build()).await {
-            Ok(built) => built.map_err(|why| unusable(&innermost(&why))),
-            Err(why) => Err(unusable(&why)),
-        }
+            .pool_max_idle_per_host(MOST_IDLE);
+        let builder = if self.settings.danger_accept_invalid_certs {
+            builder.tls_danger_accept_invalid_certs(true)
+        } else {
+            builder.tls_backend_preconfigured(tls::for_client(self.tls().await?))
+        };
+        let unusable = |why| format!("TLS can not be used: {}", innermost(&why));
+        builder
+            .build()
+            .map_err(|why| CallError::Failed(unusable(why)))
+    }
+
+    /// What all clients share: reading the platform's certificates takes a while, and each copy of them memory.
+    async fn tls(&self) -> Result<&ClientConfig, CallError> {
+        let read = || async {
+            let roots = self.roots.clone();
+            let read = tokio::task::spawn_blocking(|| tls::http_config(roots)).await;
+            read.map_err(|why| format!("TLS can not be used: {why}"))?
+        };
+        let config = self.tls.get_or_try_init(read).await;
+        config.map_err(CallError::Failed)
     }
 }
 

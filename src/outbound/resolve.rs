@@ -170,6 +170,19 @@ pub(super) fn refusal(why: &(dyn error::Error + 'static)) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::Ipv4Addr, sync::Mutex};
+
+    use hickory_resolver::{
+        config::{NameServerConfig, ResolverConfig},
+        net::runtime::TokioRuntimeProvider,
+        proto::{
+            op::{Message, OpCode, ResponseCode},
+            rr::{Record, rdata::SRV},
+        },
+    };
+    use tokio::net::UdpSocket;
+    use tokio_util::task::AbortOnDropHandle;
+
     use super::*;
 
     fn check(addresses: &[&str]) -> Result<Vec<IpAddr>, String> {
@@ -191,6 +204,114 @@ mod tests {
             assert_eq!(check(mixed), Err(forbidden.to_owned()), "{mixed:?}");
         }
         assert_eq!(check(&[]), Err("id.example.org has no address".to_owned()));
+    }
+
+    /// A name server on loopback that answers everything with `answers`, or with `code`.
+    async fn name_server(code: ResponseCode, answers: Vec<SRV>) -> NameServer {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
+        server.connections[0].port = socket.local_addr().unwrap().port();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = Arc::clone(&asked);
+        let task = tokio::spawn(async move {
+            let mut packet = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut packet).await.unwrap();
+                let question = Message::from_vec(&packet[..length]).unwrap();
+                let query = question.queries[0].clone();
+                let (name, kind) = (query.name().clone(), query.query_type());
+                noted.lock().unwrap().push(format!("{name} {kind}"));
+                let mut answer = Message::response(question.metadata.id, OpCode::Query);
+                answer.metadata.response_code = code;
+                answer.add_query(query);
+                let record =
+                    |srv: &SRV| Record::from_rdata(name.clone(), 60, RData::SRV(srv.clone()));
+                answer.add_answers(answers.iter().map(record));
+                socket
+                    .send_to(&answer.to_vec().unwrap(), from)
+                    .await
+                    .unwrap();
+            }
+        });
+        // A machine that searches a domain: what is asked with a dot at its end is not looked for there.
+        let search = vec!["search.example.".parse().unwrap()];
+        let config = ResolverConfig::from_parts(None, search, vec![server]);
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        builder.options_mut().attempts = 1;
+        let resolver = OnceCell::new_with(Some(builder.build().unwrap()));
+        NameServer {
+            resolver: Arc::new(resolver),
+            asked,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    struct NameServer {
+        resolver: Arc<OnceCell<TokioResolver>>,
+        /// Names and types, as they were asked for.
+        asked: Arc<Mutex<Vec<String>>>,
+        _task: AbortOnDropHandle<()>,
+    }
+
+    impl NameServer {
+        async fn services(&self) -> io::Result<Vec<Service>> {
+            services(Arc::clone(&self.resolver), NAME.to_owned()).await
+        }
+    }
+
+    const NAME: &str = "_matrix-fed._tcp.example.org";
+
+    #[tokio::test]
+    async fn services_are_read_as_the_name_server_sends_them() {
+        let srv = |priority, weight, port, target: &str| {
+            SRV::new(priority, weight, port, target.parse().unwrap())
+        };
+        let answers = vec![
+            srv(10, 5, 8448, "matrix.example.org."),
+            srv(20, 0, 443, "backup.example.net."),
+        ];
+        let server = name_server(ResponseCode::NoError, answers).await;
+
+        let found = server.services().await.unwrap();
+
+        let service = |priority, weight, port, target: &str| Service {
+            priority,
+            weight,
+            port,
+            target: target.to_owned(),
+        };
+        let wanted = [
+            service(10, 5, 8448, "matrix.example.org"),
+            service(20, 0, 443, "backup.example.net"),
+        ];
+        assert_eq!(found, wanted);
+        let asked = server.asked.lock().unwrap().clone();
+        assert_eq!(asked, [format!("{NAME}. SRV")]);
+    }
+
+    #[tokio::test]
+    async fn a_name_without_services_has_none_and_is_not_searched_for_elsewhere() {
+        for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+            let server = name_server(code, Vec::new()).await;
+
+            assert_eq!(server.services().await.unwrap(), [], "{code}");
+
+            let asked = server.asked.lock().unwrap().clone();
+            assert!(
+                asked.iter().all(|one| *one == format!("{NAME}. SRV")),
+                "{asked:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_fails_is_an_error() {
+        for code in [ResponseCode::ServFail, ResponseCode::Refused] {
+            let server = name_server(code, Vec::new()).await;
+
+            assert!(server.services().await.is_err(), "{code}");
+        }
     }
 
     #[tokio::test]

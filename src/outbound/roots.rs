@@ -14,7 +14,10 @@ use rustls::{
 ///
 /// # Errors
 /// A sentence that names the file that can not be read, or holds none.
-pub(crate) fn read(files: &[PathBuf], setting: &str) -> Result<Vec<reqwest::Certificate>, String> {
+pub(crate) fn read(
+    files: &[PathBuf],
+    setting: &str,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut roots = Vec::new();
     for file in files {
         let pem = fs::read(file).map_err(|why| {
@@ -28,18 +31,14 @@ pub(crate) fn read(files: &[PathBuf], setting: &str) -> Result<Vec<reqwest::Cert
     Ok(roots)
 }
 
-fn certificates(pem: &[u8]) -> Option<Vec<reqwest::Certificate>> {
-    let found: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(pem)
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .ok()?;
     // Tried here, so that a file that is no use is told at the start and not at the first call.
     let mut store = RootCertStore::empty();
     let are_good = !found.is_empty() && found.iter().all(|one| store.add(one.clone()).is_ok());
-    let roots: Result<_, _> = found
-        .iter()
-        .map(|one| reqwest::Certificate::from_der(one))
-        .collect();
-    roots.ok().filter(|_| are_good)
+    are_good.then_some(found)
 }
 
 fn no_certificate(file: &Path) -> String {

@@ -14,7 +14,11 @@ const LAST_UNSURE: u32 = 2;
 /// How one try ended.
 pub(super) enum Ended {
     Sent(String),
-    Later(String),
+    Later {
+        outcome: String,
+        /// Whether the next hop puts off this recipient alone, and may take all others.
+        of_recipient: bool,
+    },
     Failed(String),
     GivenBack,
 }
@@ -28,7 +32,10 @@ impl Ended {
             // first two may be followed by others, and these end with the next that may have been sent: three at most,
             // in whatever order gateways fail, and without a memory that a restart could lose.
             Err(error) if error.unsure && deliveries > LAST_UNSURE => Self::Failed(error.outcome),
-            Err(error) if error.transient => Self::Later(error.outcome),
+            Err(error) if error.transient => Self::Later {
+                outcome: error.outcome,
+                of_recipient: error.of_recipient,
+            },
             Err(error) => Self::Failed(error.outcome),
         }
     }

@@ -63,7 +63,8 @@ pub(crate) struct Shared {
 /// How the next hop does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct RelayHealth {
-    /// Since when no delivery has succeeded although some were tried; `None` while all is well.
+    /// Since when no delivery has succeeded although some were tried, those apart where the next hop put off the recipient
+    /// alone; `None` while all is well.
     pub(crate) failing_since: Option<Timestamp>,
 }
 
@@ -218,9 +219,9 @@ impl Deliveries {
                 Ended::GivenBack
             } else {
                 let delivery = AssertUnwindSafe(self.deliver(&message.queued)).catch_unwind();
-                delivery
-                    .await
-                    .unwrap_or_else(|_| Ended::Later("the courier panicked".to_owned()))
+                let panicked = DeliveryError::transient("the courier panicked");
+                let ended = delivery.await;
+                ended.unwrap_or_else(|_| Ended::of(Err(panicked), message.queued.deliveries))
             };
             let now = self.clock.now();
             slowest = slowest.max(now.since(began));
@@ -268,8 +269,12 @@ impl Deliveries {
         let mut health = lock(&self.health);
         match ended {
             Ended::Sent(_) => health.failing_since = None,
-            Ended::Later(_) => health.failing_since = health.failing_since.or(Some(began)),
-            Ended::Failed(_) | Ended::GivenBack => {}
+            Ended::Later {
+                of_recipient: false,
+                ..
+            } => health.failing_since = health.failing_since.or(Some(began)),
+            // A few addresses that are put off are no reason to refuse all others.
+            Ended::Later { .. } | Ended::Failed(_) | Ended::GivenBack => {}
         }
     }
 
@@ -293,7 +298,7 @@ impl Deliveries {
                     Ok(true)
                 }
                 Ended::GivenBack => store.give_back(id, &holder, now).await,
-                Ended::Later(outcome) => {
+                Ended::Later { outcome, .. } => {
                     let due_at = now + backoff(message.queued.deliveries, random_fraction());
                     if due_at < message.queued.useless_at {
                         store.retry_at(id, &holder, &outcome, due_at).await

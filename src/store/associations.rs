@@ -137,16 +137,18 @@ pub trait Associations: fmt::Debug + Send + Sync {
     /// pepper until the new one is current.
     async fn rotation_step(&self, now: Timestamp) -> StoreResult<Rotation>;
 
-    /// Homeservers that must be told, the oldest first, at most `limit`; they are not due again before `until`.
+    /// Homeservers that must be told, at most `limit`; they are not due again before `until`. First those that were never
+    /// tried, then those that were, at most `retries`; of either the oldest first.
     async fn lease_onbinds(
         &self,
         now: Timestamp,
         until: Timestamp,
         limit: u32,
+        retries: u32,
     ) -> StoreResult<Vec<DueOnbind>>;
 
-    /// When the next one is due; `None` if there is none.
-    async fn next_onbind(&self) -> StoreResult<Option<Timestamp>>;
+    /// When the next one is due, `with_retries` or of those alone that were never tried; `None` if there is none.
+    async fn next_onbind(&self, with_retries: bool) -> StoreResult<Option<Timestamp>>;
 
     /// Makes one due at another time, and counts one try.
     async fn defer_onbind(&self, id: i64, due_at: Timestamp) -> StoreResult<()>;

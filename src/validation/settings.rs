@@ -51,21 +51,24 @@ pub struct Validates {
     pub add: Validate,
     /// For resetting a password.
     pub password: Validate,
+    /// For the users of our own identity server: [`Validate::Off`], or we do.
+    pub identity: Validate,
 }
 
 impl Validates {
-    /// The same for every purpose.
+    /// The same for every purpose but our own identity server, which goes on.
     #[must_use]
     pub fn all(validate: Validate) -> Self {
         Self {
             register: validate,
             add: validate,
             password: validate,
+            identity: Validate::Here,
         }
     }
 
-    /// The same for every purpose but one: a phone number opens no password reset, because numbers are given to other
-    /// people after a while.
+    /// The same, but that a phone number opens no password reset, because numbers are given to other people after a
+    /// while.
     #[must_use]
     pub fn all_but_password(validate: Validate) -> Self {
         Self {
@@ -79,8 +82,13 @@ impl Validates {
             Purpose::Register => self.register,
             Purpose::Add => self.add,
             Purpose::Password => self.password,
-            // Whoever asks an identity server asks nobody else.
-            Purpose::Identity => Validate::Here,
+            Purpose::Identity => match self.identity {
+                Validate::Off => Validate::Off,
+                // Whoever asks an identity server asks nobody else.
+                Validate::Here | Validate::ClientChoice | Validate::IdentityServer => {
+                    Validate::Here
+                }
+            },
         }
     }
 }

@@ -178,7 +178,7 @@ async fn of_parallel_associations_of_one_address_one_stays() {
     let last = stored.store.association(&email("alice@example.org")).await;
     let last = last.unwrap().unwrap().user_id;
     assert_eq!(stored.owners(&["alice@example.org"]).await, [some(&last)]);
-    let due = stored.store.lease_onbinds(NOW, NOW, 99).await.unwrap();
+    let due = stored.store.lease_onbinds(NOW, NOW, 99, 99).await.unwrap();
     assert_eq!(due.len(), 1, "one homeserver is told");
     assert_eq!(due[0].association.user_id, last);
     assert_eq!(stored.hashes(), 1);
@@ -196,7 +196,7 @@ async fn an_address_is_found_until_its_own_user_leaves_it() {
     assert!(stored.dissociate("alice@example.org", "@alice:a").await);
     assert!(!stored.dissociate("alice@example.org", "@alice:a").await);
     assert_eq!(stored.owners(&alice).await, [None]);
-    assert_eq!(stored.store.next_onbind().await.unwrap(), None);
+    assert_eq!(stored.store.next_onbind(true).await.unwrap(), None);
     assert_eq!(stored.hashes(), 0);
 }
 
@@ -403,26 +403,32 @@ async fn what_a_homeserver_is_told_is_leased_put_off_and_forgotten() {
     let stored = Stored::new();
     let store = &stored.store;
     stored.associate("alice@example.org", "@alice:a").await;
-    assert_eq!(store.next_onbind().await.unwrap(), Some(NOW));
+    assert_eq!(store.next_onbind(true).await.unwrap(), Some(NOW));
 
-    let due = store.lease_onbinds(NOW, later(60), 9).await.unwrap();
+    let due = store.lease_onbinds(NOW, later(60), 9, 9).await.unwrap();
     assert_eq!((due.len(), due[0].tries), (1, 0));
     assert_eq!(due[0].association.threepid, email("alice@example.org"));
-    let again = store.lease_onbinds(later(59), later(60), 9).await.unwrap();
+    let again = store
+        .lease_onbinds(later(59), later(60), 9, 9)
+        .await
+        .unwrap();
     assert!(again.is_empty());
 
     store.defer_onbind(due[0].id, later(90)).await.unwrap();
-    assert_eq!(store.next_onbind().await.unwrap(), Some(later(90)));
-    let due = store.lease_onbinds(later(90), later(99), 9).await.unwrap();
+    assert_eq!(store.next_onbind(true).await.unwrap(), Some(later(90)));
+    let due = store
+        .lease_onbinds(later(90), later(99), 9, 9)
+        .await
+        .unwrap();
     assert_eq!(due[0].tries, 1);
 
     assert_eq!(store.free_onbinds(later(91)).await.unwrap(), 1);
-    assert_eq!(store.next_onbind().await.unwrap(), Some(later(91)));
+    assert_eq!(store.next_onbind(true).await.unwrap(), Some(later(91)));
     store
         .finish_onbind(due[0].id, Vec::new(), later(92))
         .await
         .unwrap();
-    assert_eq!(store.next_onbind().await.unwrap(), None);
+    assert_eq!(store.next_onbind(true).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -431,7 +437,7 @@ async fn a_newer_association_takes_the_place_of_what_an_older_one_has_to_tell() 
     let store = &stored.store;
     stored.associate("alice@example.org", "@old:a").await;
     let until = NOW + Duration::from_mins(1);
-    let older = store.lease_onbinds(NOW, until, 9).await.unwrap();
+    let older = store.lease_onbinds(NOW, until, 9, 9).await.unwrap();
 
     stored.associate("alice@example.org", "@new:a").await;
     store
@@ -439,7 +445,7 @@ async fn a_newer_association_takes_the_place_of_what_an_older_one_has_to_tell() 
         .await
         .unwrap();
 
-    let newer = store.lease_onbinds(NOW, until, 9).await.unwrap();
+    let newer = store.lease_onbinds(NOW, until, 9, 9).await.unwrap();
     assert_eq!(newer.len(), 1);
     assert_eq!(newer[0].association.user_id, "@new:a");
 }

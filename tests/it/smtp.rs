@@ -64,6 +64,14 @@ fn transient<T>(outcome: &str) -> Result<T, DeliveryError> {
     Err(DeliveryError::transient(outcome))
 }
 
+/// The same, of this recipient alone.
+fn put_off<T>(outcome: &str) -> Result<T, DeliveryError> {
+    Err(DeliveryError {
+        of_recipient: true,
+        ..DeliveryError::transient(outcome)
+    })
+}
+
 fn permanent<T>(outcome: &str) -> Result<T, DeliveryError> {
     Err(DeliveryError::permanent(outcome))
 }
@@ -181,7 +189,7 @@ async fn each_answer_is_told_by_phase_and_code() {
         (
             Phase::Rcpt,
             "450-4.2.0 alice@example.com\r\n450 4.2.0 greylisted",
-            transient("RCPT 450 4.2.0"),
+            put_off("RCPT 450 4.2.0"),
         ),
         (Phase::Data, "250 what", transient("DATA 250")),
         (Phase::Data, "554 5.5.1 no", permanent("DATA 554 5.5.1")),

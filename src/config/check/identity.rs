@@ -3,12 +3,16 @@
 use url::Url;
 
 use super::readable_by_others;
-use crate::config::{Config, identity::Terms};
+use crate::{
+    config::{Config, identity::Terms},
+    validation::Validate,
+};
 
 /// The most addresses of one lookup: its body is 1 MiB at most.
 const MOST_ADDRESSES: usize = 20_000;
 
 pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    check_validates(config, refuse);
     let identity = &config.identity;
     if !identity.enabled {
         return;
@@ -58,6 +62,22 @@ pub(super) fn check(config: &Config, refuse: &mut impl FnMut(&str, String)) {
     }
     for (name, terms) in &identity.terms {
         check_terms(config, name, terms, refuse);
+    }
+}
+
+/// That nothing is passed on: we are whom others pass on to.
+fn check_validates(config: &Config, refuse: &mut impl FnMut(&str, String)) {
+    for (key, validate) in [
+        ("email.validate_identity", config.email.validate_identity),
+        ("sms.validate_identity", config.sms.validate_identity),
+    ] {
+        if !matches!(validate, Validate::Here | Validate::Off) {
+            refuse(
+                key,
+                "whoever asks an identity server asks nobody else; write \"here\" or \"off\""
+                    .to_owned(),
+            );
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{problems, read};
+use super::{problem, problems, read};
+use crate::{session::Purpose, threepid::Medium, validation::Validate};
 
 fn settings(lines: &str) -> crate::identity::Settings {
     let file = format!(
@@ -86,6 +87,44 @@ fn what_does_not_work_is_refused_with_its_key() {
             refused.iter().any(|problem| problem.key == key),
             "{key}: {refused:?}"
         );
+    }
+}
+
+#[test]
+fn each_medium_of_the_identity_server_is_turned_off_by_itself() {
+    let validates = |lines: &str, medium| {
+        let config = read(lines).unwrap().config;
+        let is_on = config.is_on(medium);
+        (config.validates(medium).of(Purpose::Identity), is_on)
+    };
+    let on = "[identity]\nenabled = true\n";
+    let off = "validate = 'off'\nvalidate_password = 'off'\n";
+    for (section, medium) in [("email", Medium::Email), ("sms", Medium::Msisdn)] {
+        let of_others = format!("{on}[{section}]\n{off}");
+        let all = format!("{of_others}validate_identity = 'off'");
+        let its_own = format!("{on}[{section}]\nvalidate_identity = 'off'");
+        let without = format!("[{section}]\n{off}");
+        assert_eq!(validates(on, medium), (Validate::Here, true));
+        assert_eq!(validates(&of_others, medium), (Validate::Here, true));
+        assert_eq!(validates(&all, medium), (Validate::Off, false));
+        assert_eq!(validates(&its_own, medium), (Validate::Off, true));
+        assert!(
+            !validates(&without, medium).1,
+            "there is no identity server"
+        );
+    }
+}
+
+#[test]
+fn an_identity_server_passes_nothing_on() {
+    for section in ["email", "sms"] {
+        for other in ["client-choice", "identity-server"] {
+            let refusal = problem(&format!("[{section}]\nvalidate_identity = '{other}'"));
+            let wanted = format!(
+                "{section}.validate_identity: whoever asks an identity server asks nobody else; write \"here\" or \"off\""
+            );
+            assert!(refusal.starts_with(&wanted), "{refusal}");
+        }
     }
 }
 

@@ -7,6 +7,13 @@ use tokio_rustls::rustls::{self, CertificateError};
 
 use crate::courier::DeliveryError;
 
+/// The code with which a relay ends the dialogue (RFC 5321, section 3.8).
+const SHUTTING_DOWN: u16 = 421;
+/// Subjects of an enhanced status (RFC 3463, section 3).
+const ADDRESS: &str = "1";
+const MAILBOX: &str = "2";
+const MAIL_SYSTEM: &str = "3";
+
 /// A step of the dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -78,6 +85,11 @@ impl Reply {
 
     pub(super) fn is(&self, codes: &[u16]) -> bool {
         codes.contains(&self.code)
+    }
+
+    /// The second part of the enhanced status: what it is about.
+    fn subject(&self) -> Option<&str> {
+        self.enhanced.as_ref()?.split('.').nth(1)
     }
 }
 
@@ -153,7 +165,7 @@ impl Failure {
         self.phase == Phase::Mail
             && match &self.cause {
                 Cause::Network(_) => true,
-                Cause::Reply(reply) => reply.is(&[421]),
+                Cause::Reply(reply) => reply.is(&[SHUTTING_DOWN]),
                 _ => false,
             }
     }
@@ -168,6 +180,25 @@ impl Failure {
             Cause::Never(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether the relay puts off this recipient alone (greylisting, a domain that can not be found, a full mailbox), which
+    /// says nothing about other mails. Strangers choose the recipient: a few such addresses must not look like a relay that
+    /// fails.
+    fn is_of_recipient(&self) -> bool {
+        let Cause::Reply(reply) = &self.cause else {
+            return false;
+        };
+        let is_put_off = (400..500).contains(&reply.code) && !reply.is(&[SHUTTING_DOWN]);
+        is_put_off
+            && match self.phase {
+                Phase::Rcpt => reply.subject() != Some(MAIL_SYSTEM),
+                // By now it may be about anything: the relay must say that it is about the recipient.
+                Phase::Data | Phase::Body => {
+                    matches!(reply.subject(), Some(ADDRESS | MAILBOX))
+                }
+                _ => false,
+            }
     }
 }
 
@@ -184,6 +215,7 @@ impl From<Failure> for DeliveryError {
         Self {
             transient: !failure.is_permanent(),
             unsure: false,
+            of_recipient: failure.is_of_recipient(),
             outcome,
         }
     }
@@ -279,6 +311,37 @@ mod tests {
         ] {
             let (is_transient, outcome) = told(phase, Cause::Reply(Reply::new(code, "")));
             assert_eq!(is_transient, transient, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn what_is_about_one_recipient_is_told_from_what_is_about_the_relay() {
+        for (phase, code, text, of_recipient) in [
+            (Phase::Rcpt, 450, "4.7.1 greylisted", true),
+            (Phase::Rcpt, 451, "4.7.1 greylisted", true),
+            (Phase::Rcpt, 450, "4.1.2 domain not found", true),
+            (Phase::Rcpt, 452, "4.2.2 mailbox full", true),
+            (Phase::Rcpt, 450, "try again later", true),
+            (Phase::Rcpt, 451, "4.3.0 out of order", false),
+            (Phase::Rcpt, 452, "4.3.1 disk full", false),
+            (Phase::Rcpt, 421, "4.7.0 too many connections", false),
+            (Phase::Rcpt, 252, "2.1.5 who knows", false),
+            (Phase::Rcpt, 530, "5.7.0 log in first", false),
+            (Phase::Body, 452, "4.2.2 mailbox full", true),
+            (Phase::Body, 451, "4.1.1 no such mailbox now", true),
+            (Phase::Body, 451, "4.7.1 no filter", false),
+            (Phase::Body, 452, "disk full", false),
+            (Phase::Data, 421, "4.2.1 bye", false),
+            (Phase::Mail, 450, "4.1.8 sender not found", false),
+            (Phase::Greeting, 450, "4.2.1 busy", false),
+        ] {
+            let reply = Cause::Reply(Reply::new(code, text));
+            let error = DeliveryError::from(Failure::new(phase, reply));
+            assert_eq!(error.of_recipient, of_recipient, "{}", error.outcome);
+        }
+        for cause in [Cause::TimedOut, Cause::Network("connection closed")] {
+            let error = DeliveryError::from(Failure::new(Phase::Rcpt, cause));
+            assert!(!error.of_recipient, "{}", error.outcome);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use http::{HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::redirect::Policy;
+use reqwest::{Certificate, redirect::Policy};
 use url::Url;
 
 use super::{
@@ -123,6 +123,7 @@ impl Client {
             return Err("homeserver.url can not be used; write http://host:port or https://host:port, and nothing after it".to_owned());
         }
         let roots = roots::read(ca_files, "homeserver.ca_files")?;
+        let unusable = |why: reqwest::Error| format!("TLS can not be used: {}", innermost(&why));
         let builder = reqwest::Client::builder()
             .user_agent("threepid")
             .http1_only()
@@ -138,11 +139,11 @@ impl Client {
         let builder = if url.scheme() == "http" {
             builder.tls_certs_only([])
         } else {
-            builder.tls_certs_merge(roots)
+            let roots = roots.iter().map(|root| Certificate::from_der(root));
+            let roots: Result<Vec<_>, _> = roots.collect();
+            builder.tls_certs_merge(roots.map_err(unusable)?)
         };
-        let http = builder
-            .build()
-            .map_err(|why| format!("TLS can not be used: {}", innermost(&why)))?;
+        let http = builder.build().map_err(unusable)?;
         Ok(Self {
             base: url.as_str().trim_end_matches('/').to_owned(),
             http,

@@ -126,16 +126,26 @@ impl Associations for SqliteStore {
         now: Timestamp,
         until: Timestamp,
         limit: u32,
+        retries: u32,
     ) -> StoreResult<Vec<DueOnbind>> {
         self.writer
             .run(Size::Many, move |connection| {
-                onbind::lease(connection, now, until, limit).map(Verdict::Keep)
+                let mut due = onbind::due(connection, now, false, limit)?;
+                let left = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
+                due.extend(onbind::due(connection, now, true, left.min(retries))?);
+                onbind::lease(connection, &mut due, now, until)?;
+                Ok(Verdict::Keep(due))
             })
             .await
     }
 
-    async fn next_onbind(&self) -> StoreResult<Option<Timestamp>> {
-        self.readers.ask(onbind::next)
+    async fn next_onbind(&self, with_retries: bool) -> StoreResult<Option<Timestamp>> {
+        self.readers.ask(move |connection| {
+            let first = onbind::next(connection, false)?;
+            let again = with_retries.then(|| onbind::next(connection, true));
+            let again = again.transpose()?.flatten();
+            Ok(first.into_iter().chain(again).min())
+        })
     }
 
     async fn defer_onbind(&self, id: i64, due_at: Timestamp) -> StoreResult<()> {

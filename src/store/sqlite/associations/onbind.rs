@@ -14,6 +14,13 @@ use crate::{
 /// How many invitations are told at once; the others follow.
 const INVITES: u32 = 100;
 
+/// What is due by `?2` of those that were tried before (`?1`), or of those that never were.
+const DUE: &str = "SELECT onbind.id, tries, medium, address, user_id, at
+    FROM onbind JOIN association ON association.id = onbind.association
+    WHERE (tries > 0) = ?1 AND due_at <= ?2 ORDER BY due_at, onbind.id LIMIT ?3";
+/// When the next of them is due.
+const NEXT: &str = "SELECT min(due_at) FROM onbind WHERE (tries > 0) = ?1";
+
 /// Puts down that a homeserver is to be told. What was to be told of this address before is not: its row goes, so that
 /// whoever holds its lease finishes nothing of this one.
 pub(super) fn put(
@@ -36,20 +43,16 @@ pub(super) fn forget(connection: &Connection, association: i64) -> rusqlite::Res
         .map(drop)
 }
 
-/// Leases what is due.
-pub(super) fn lease(
+/// What is due of those that were tried before, or of those that never were; the oldest first, without invitations.
+pub(super) fn due(
     connection: &Connection,
     now: Timestamp,
-    until: Timestamp,
+    tried: bool,
     limit: u32,
 ) -> rusqlite::Result<Vec<DueOnbind>> {
-    let mut due: Vec<DueOnbind> = connection
-        .prepare_cached(
-            "SELECT onbind.id, tries, medium, address, user_id, at
-             FROM onbind JOIN association ON association.id = onbind.association
-             WHERE due_at <= ?1 ORDER BY due_at, onbind.id LIMIT ?2",
-        )?
-        .query_map(params![now.0, limit], |row| {
+    connection
+        .prepare_cached(DUE)?
+        .query_map(params![tried, now.0, limit], |row| {
             Ok(DueOnbind {
                 id: row.get(0)?,
                 tries: row.get(1)?,
@@ -57,14 +60,23 @@ pub(super) fn lease(
                 invites: Vec::new(),
             })
         })?
-        .collect::<Result<_, _>>()?;
+        .collect()
+}
+
+/// Leases what is `due`, and adds the invitations.
+pub(super) fn lease(
+    connection: &Connection,
+    due: &mut [DueOnbind],
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<()> {
     let mut update =
         connection.prepare_cached("UPDATE onbind SET due_at = ?2, leased = 1 WHERE id = ?1")?;
-    for onbind in &mut due {
+    for onbind in due {
         update.execute(params![onbind.id, until.0])?;
         onbind.invites = invites(connection, &onbind.association, now)?;
     }
-    Ok(due)
+    Ok(())
 }
 
 /// The oldest invitations of an address that can still be used.
@@ -91,11 +103,11 @@ fn invites(
         .collect()
 }
 
-/// When the next one is due.
-pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+/// When the next one is due of those that were tried before, or of those that never were.
+pub(super) fn next(connection: &Connection, tried: bool) -> rusqlite::Result<Option<Timestamp>> {
     let next: Option<i64> = connection
-        .prepare_cached("SELECT min(due_at) FROM onbind")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached(NEXT)?
+        .query_row([tried], |row| row.get(0))?;
     Ok(next.map(Timestamp))
 }
 
@@ -210,9 +222,54 @@ mod tests {
     }
 
     async fn lease(store: &SqliteStore, now: Timestamp) -> Vec<u8> {
-        let due = store.lease_onbinds(now, now + DAY, 9).await.unwrap();
+        let due = store.lease_onbinds(now, now + DAY, 9, 9).await.unwrap();
         let invites = due.iter().flat_map(|onbind| &onbind.invites);
         invites.map(|invite| invite.id[0]).collect()
+    }
+
+    #[tokio::test]
+    async fn who_was_never_tried_comes_before_who_was_and_retries_are_bounded() {
+        let (store, _dir) = stored().await;
+        execute(
+            &store,
+            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 13)
+             INSERT INTO association (id, medium, address, user_id, at, proved_at)
+             SELECT i, 'email', i || '@b.org', '@a:b', 0, 0 FROM n;
+             INSERT INTO onbind (association, due_at, tries) SELECT id, id, 3 FROM association WHERE id > 3;
+             INSERT INTO onbind (association, due_at, tries) VALUES (2, 99, 0), (3, 98, 0);
+             DELETE FROM onbind WHERE association = 1;",
+        )
+        .await;
+        let lease = async |limit, retries| {
+            let due = store.lease_onbinds(NOW, NOW + DAY, limit, retries);
+            let due = due.await.unwrap().into_iter();
+            let address = |onbind: DueOnbind| onbind.association.threepid.address().to_owned();
+            due.map(address).collect::<Vec<_>>()
+        };
+
+        assert_eq!(store.next_onbind(true).await.unwrap(), Some(Timestamp(4)));
+        assert_eq!(store.next_onbind(false).await.unwrap(), Some(Timestamp(98)));
+        assert_eq!(lease(1, 9).await, ["3@b.org"]);
+        assert_eq!(lease(9, 2).await, ["2@b.org", "4@b.org", "5@b.org"]);
+        assert!(lease(9, 0).await.is_empty());
+        assert_eq!(store.next_onbind(false).await.unwrap(), Some(NOW + DAY));
+        assert_eq!(lease(3, 9).await, ["6@b.org", "7@b.org", "8@b.org"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_found_by_an_index() {
+        let (store, _dir) = stored().await;
+        for query in [DUE, NEXT] {
+            let plan = store.write_one(move |connection| {
+                let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}"))?;
+                let values = (0..plan.parameter_count()).map(|_| 0);
+                let steps = plan.query_map(rusqlite::params_from_iter(values), |row| row.get(3))?;
+                steps.collect::<rusqlite::Result<Vec<String>>>()
+            });
+            let plan = plan.await.unwrap().join("; ");
+            assert!(plan.contains("INDEX onbind_turn (<expr>=?"), "{plan}");
+            assert!(!plan.contains("B-TREE"), "{plan}");
+        }
     }
 
     #[tokio::test]
@@ -235,29 +292,29 @@ mod tests {
     async fn what_was_told_is_used_and_the_rest_is_told_at_once() {
         let (store, _dir) = stored().await;
         invite(&store, 1, 130).await;
-        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9, 9).await.unwrap();
         let told: Vec<_> = due[0].invites.iter().map(|invite| invite.id).collect();
         assert_eq!(told.len(), 100);
 
         store.finish_onbind(due[0].id, told, NOW).await.unwrap();
 
-        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9, 9).await.unwrap();
         let told: Vec<_> = due[0].invites.iter().map(|invite| invite.id).collect();
         assert_eq!((told.len(), told[0]), (30, [101; 16]));
         store.finish_onbind(due[0].id, told, NOW).await.unwrap();
-        assert_eq!(store.next_onbind().await.unwrap(), None);
+        assert_eq!(store.next_onbind(true).await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn who_is_never_told_is_forgotten_and_the_invitations_stay_open() {
         let (store, _dir) = stored().await;
         invite(&store, 1, 2).await;
-        let due = store.lease_onbinds(NOW, NOW + DAY, 9).await.unwrap();
+        let due = store.lease_onbinds(NOW, NOW + DAY, 9, 9).await.unwrap();
 
         let gave_up = store.finish_onbind(due[0].id, Vec::new(), NOW);
         gave_up.await.unwrap();
 
-        assert_eq!(store.next_onbind().await.unwrap(), None);
+        assert_eq!(store.next_onbind(true).await.unwrap(), None);
         let again = due[0].association.clone();
         store.associate(again, None, "pepper").await.unwrap();
         assert_eq!(lease(&store, NOW).await, [1, 2]);
