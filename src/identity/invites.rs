@@ -158,6 +158,7 @@ impl IdentityRules {
             mail_useless_at: expires_at.min(now + MAIL_TRIED_FOR),
             buckets: vec![bucket],
             most: self.settings.invites_per_address,
+            homeserver: self.asker(&request.sender, request.source).homeserver,
             invite: Invite {
                 id,
                 key_id: key.id(),

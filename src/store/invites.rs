@@ -48,6 +48,8 @@ pub struct NewInvite {
     pub(crate) buckets: Vec<Bucket>,
     /// How many open invitations an address may have.
     pub(crate) most: u32,
+    /// The host of the sender's homeserver, whose users share a part of those; `None` if they share none.
+    pub(crate) homeserver: Option<String>,
 }
 
 impl fmt::Debug for NewInvite {

@@ -78,6 +78,19 @@ async fn the_users_of_one_homeserver_leave_room_for_those_of_others() {
     invited(&app, "@bob:sub.example.net", ALICE).await;
 }
 
+#[tokio::test]
+async fn the_users_of_a_homeserver_that_the_operator_names_share_only_what_all_share() {
+    let app = TestApp::identity(|settings| {
+        settings.homeservers = vec!["example.net".parse().expect("a name")];
+        settings.invites_per_address = 22;
+    });
+    for number in 0..22 {
+        invited(&app, &format!("@user{number}:example.net"), ALICE).await;
+    }
+
+    assert_full(&invite(&app, BOB, ALICE).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_one_sender_s_parallel_invitations_of_an_address_no_more_are_taken() {
     let app = Arc::new(TestApp::identity(|_| {}));

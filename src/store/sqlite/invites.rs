@@ -142,11 +142,10 @@ fn has_room(connection: &Connection, new: &NewInvite) -> rusqlite::Result<bool> 
             |row| row.get(0),
         )?
         .collect::<Result<_, _>>()?;
-    let homeserver = host_of(&invite.sender);
     let of_sender = senders.iter().filter(|sender| **sender == invite.sender);
     let of_homeserver = senders
         .iter()
-        .filter(|sender| host_of(sender) == homeserver);
+        .filter(|sender| new.homeserver.is_some() && host_of(sender) == new.homeserver);
     Ok(of_sender.count() < MOST_PER_SENDER
         && of_homeserver.count() < MOST_PER_HOMESERVER
         && senders.len() < usize::try_from(new.most).unwrap_or(usize::MAX))
