@@ -73,6 +73,8 @@ pub(super) struct Unstalled<S> {
     reading: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the peer.
     writing: Option<Pin<Box<Sleep>>>,
+    /// Whether something was written since `reading` was last looked at.
+    has_written: bool,
 }
 
 impl<S> Unstalled<S> {
@@ -91,6 +93,7 @@ impl<S> Unstalled<S> {
             awaited: Awaited::Head,
             reading: None,
             writing: None,
+            has_written: false,
         }
     }
 
@@ -115,7 +118,8 @@ impl<S> Unstalled<S> {
         }
     }
 
-    /// Waits for the peer, who sends nothing; or says that it has lasted too long.
+    /// Waits for the peer, who sends nothing; or says that it has lasted too long. While the peer reads an answer, it does
+    /// not rest.
     fn silent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_handling() {
             return Poll::Pending;
@@ -124,7 +128,9 @@ impl<S> Unstalled<S> {
         let reading = self.reading.get_or_insert_with(|| Box::pin(sleep(head)));
         loop {
             ready!(reading.as_mut().poll(context));
+            let is_read = self.writing.is_some() || std::mem::take(&mut self.has_written);
             self.awaited = match self.awaited {
+                Awaited::Request(_) if is_read => Awaited::Request(0),
                 Awaited::Request(rested)
                     if rested + 1 < self.patience.rests && self.places.available_permits() > 0 =>
                 {
@@ -179,6 +185,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.has_written |= written.is_ready();
         self.in_time(context, written)
     }
 
@@ -188,6 +195,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.has_written |= written.is_ready();
         self.in_time(context, written)
     }
 
@@ -319,6 +327,33 @@ mod tests {
         let rested = given_up(&mut stream).await;
 
         assert_eq!(rested, PATIENCE.head * PATIENCE.rests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_an_answer_slowly_is_no_peer_that_rests() {
+        let (mut peer, mut stream, handling, places) = pair(1);
+        one_request(&mut peer, &mut stream, &handling).await;
+        let _taken = places.acquire().await.unwrap();
+        let reading = tokio::spawn(async move {
+            for _ in 0..10 {
+                sleep(LIMIT * 9 / 10).await;
+                peer.read_u8().await.unwrap();
+            }
+            peer
+        });
+
+        let (mut incoming, mut outgoing) = tokio::io::split(stream);
+        let silent = tokio::spawn(async move {
+            let error = incoming.read_u8().await.unwrap_err();
+            (error.kind(), Instant::now())
+        });
+        outgoing.write_all(&[7; 10]).await.unwrap();
+        let written = Instant::now();
+
+        let _peer = reading.await.unwrap();
+        let (kind, ended) = silent.await.unwrap();
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(ended > written, "it was not cut off");
     }
 
     #[tokio::test(start_paused = true)]

@@ -45,13 +45,9 @@ const MOST_TRIES: u32 = 33;
 struct Group {
     /// `None` for user ids that name none.
     server: Option<ServerName>,
+    /// Whether all of them were tried before; else none was.
+    is_retry: bool,
     due: Vec<DueOnbind>,
-}
-
-impl Group {
-    fn is_retry(&self) -> bool {
-        self.due.iter().all(|onbind| onbind.tries > 0)
-    }
 }
 
 /// Groups that are being told, and whom.
@@ -83,12 +79,11 @@ impl Telling {
         let failed = self
             .is_busy(group.server.as_ref())
             .then(|| "it is slow, and being told of others".to_owned());
-        let is_retry = group.is_retry();
         let (rules, stop, due) = (Arc::clone(rules), stop.clone(), group.due);
         let telling = async move { rules.tell_of_all(due, failed, &stop).await };
         let task = self.tasks.spawn(telling);
         self.servers.insert(task.id(), group.server);
-        if is_retry {
+        if group.is_retry {
             self.retries.insert(task.id());
         }
     }
@@ -189,17 +184,22 @@ impl IdentityRules {
         }
     }
 
-    /// What is due, by homeserver; at most `retries` that were tried before.
+    /// What is due, by homeserver, apart what was never tried; at most `retries` that were tried before.
     async fn lease_due(&self, now: Timestamp, retries: u32) -> Result<Vec<Group>> {
         let store = &self.validation.store;
         let due = store.lease_onbinds(now, now + LEASE, BATCH, retries);
         let due = due.await?;
-        let mut groups: HashMap<Option<ServerName>, Vec<DueOnbind>> = HashMap::new();
+        let mut groups: HashMap<(Option<ServerName>, bool), Vec<DueOnbind>> = HashMap::new();
         for onbind in due {
             let server = server_of(&onbind.association.user_id);
-            groups.entry(server).or_default().push(onbind);
+            let is_retry = onbind.tries > 0;
+            groups.entry((server, is_retry)).or_default().push(onbind);
         }
-        let group = |(server, due)| Group { server, due };
+        let group = |((server, is_retry), due)| Group {
+            server,
+            is_retry,
+            due,
+        };
         Ok(groups.into_iter().map(group).collect())
     }
 

@@ -273,7 +273,8 @@ impl Validation {
         if let Some(session) = session.filter(|session| matches && is_asked_for(session)) {
             return Ok(session);
         }
-        let found = self.find_proxied(sid, client_secret).await?;
+        let mut found = self.find_proxied(sid, client_secret).await?;
+        found.retain(|session| session.purpose.api() == api);
         choose(found).ok_or(Error::NoValidSession)
     }
 }

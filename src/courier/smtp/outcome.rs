@@ -13,6 +13,9 @@ const SHUTTING_DOWN: u16 = 421;
 const ADDRESS: &str = "1";
 const MAILBOX: &str = "2";
 const MAIL_SYSTEM: &str = "3";
+/// Enhanced statuses, without their class, that are about who sends, although many relays tell them at `RCPT`: the sender's
+/// address (RFC 3463, section 3.2), and the name of the machine (RFC 7372, section 3.3).
+const OF_SENDER: [&str; 3] = ["1.7", "1.8", "7.25"];
 
 /// A step of the dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,13 @@ impl Reply {
     /// The second part of the enhanced status: what it is about.
     fn subject(&self) -> Option<&str> {
         self.enhanced.as_ref()?.split('.').nth(1)
+    }
+
+    /// Whether it is about the sender of all our mails.
+    fn is_of_sender(&self) -> bool {
+        let status = self.enhanced.as_ref();
+        let status = status.and_then(|status| status.split_once('.'));
+        status.is_some_and(|(_, detail)| OF_SENDER.contains(&detail))
     }
 }
 
@@ -191,6 +201,7 @@ impl Failure {
         };
         let is_put_off = (400..500).contains(&reply.code) && !reply.is(&[SHUTTING_DOWN]);
         is_put_off
+            && !reply.is_of_sender()
             && match self.phase {
                 Phase::Rcpt => reply.subject() != Some(MAIL_SYSTEM),
                 // By now it may be about anything: the relay must say that it is about the recipient.
@@ -325,6 +336,10 @@ mod tests {
             (Phase::Rcpt, 451, "4.3.0 out of order", false),
             (Phase::Rcpt, 452, "4.3.1 disk full", false),
             (Phase::Rcpt, 421, "4.7.0 too many connections", false),
+            (Phase::Rcpt, 450, "4.1.8 sender: domain not found", false),
+            (Phase::Rcpt, 450, "4.1.7 sender rejected", false),
+            (Phase::Rcpt, 450, "4.7.25 cannot find your hostname", false),
+            (Phase::Body, 451, "4.1.8 sender: domain not found", false),
             (Phase::Rcpt, 252, "2.1.5 who knows", false),
             (Phase::Rcpt, 530, "5.7.0 log in first", false),
             (Phase::Body, 452, "4.2.2 mailbox full", true),
