@@ -170,6 +170,21 @@ async fn a_phone_s_code_is_relayed_without_the_client_naming_the_server_again() 
 }
 
 #[tokio::test]
+async fn our_own_identity_server_does_not_know_what_was_passed_on() {
+    let upstream = willing().await;
+    let app = TestApp::with(|builder| with_identity(client_choice(&upstream)(builder), |_| {}));
+    let token = app.identity_token("@alice:example.org").await;
+    app.post(ADD_PHONE, &named(alices_phone(1), &upstream.name()))
+        .await;
+
+    let path = "validate/msisdn/submitToken";
+    let refused = app.post_as(&token, path, &shown("5678", "424242")).await;
+
+    assert_eq!(refused.refusal(), refusal(404, "M_NO_VALID_SESSION"));
+    assert_eq!(upstream.requests().len(), 1, "no code was passed on");
+}
+
+#[tokio::test]
 async fn a_restart_forgets_neither_session_nor_server_nor_token() {
     let upstream = willing().await;
     let app = TestApp::with(client_choice(&upstream));
