@@ -14,7 +14,7 @@ use crate::{
     server_name::ServerName,
     source::Source,
     store::{IdentityAccount, NewIdentityToken},
-    user_id::{host_of, server_of},
+    user_id::server_of,
 };
 
 /// A token is renewed once this much of its life has passed, or half of a short life, so that not every request writes.
@@ -111,11 +111,11 @@ impl IdentityRules {
     /// A user as limits see one. A homeserver that the operator names is not counted: its accounts are no stranger's to make,
     /// and none of them may use up what is all others'.
     pub(super) fn asker<'a>(&self, user_id: &'a str, source: Source) -> Asker<'a> {
-        let is_named = server_of(user_id).is_some_and(|it| self.settings.homeservers.contains(&it));
-        let homeserver = host_of(user_id).filter(|_| !is_named);
+        let server = server_of(user_id);
+        let counted = server.filter(|server| !self.settings.homeservers.contains(server));
         Asker {
             user_id,
-            homeserver,
+            homeserver: counted.map(|server| server.host().to_string()),
             source,
         }
     }

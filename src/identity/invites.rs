@@ -99,6 +99,7 @@ impl IdentityRules {
         validation.limiter.count_request(request.source, now)?;
         let asker = self.asker(&request.sender, request.source);
         validation.limiter.count_invite(&asker, now)?;
+        let homeserver = asker.homeserver;
         let policy = &validation.settings.policy;
         policy.check(Purpose::Identity, &request.threepid, None)?;
         let medium = request.threepid.medium();
@@ -109,7 +110,7 @@ impl IdentityRules {
             ephemeral_key: SigningKey::from_seed("0", &seed)?.public(),
             display_name: redacted(&request.threepid),
         };
-        let new = self.new_invite(request, &invited, &encoded(&seed), now)?;
+        let new = self.new_invite(request, homeserver, &invited, &encoded(&seed), now)?;
         let slot = self.check_sending(medium, now)?;
         let stored = validation.store.add_invite(new).await;
         if !matches!(stored, Ok(InviteStored::Yes)) {
@@ -133,6 +134,7 @@ impl IdentityRules {
     fn new_invite(
         &self,
         request: InviteRequest,
+        homeserver: Option<String>,
         invited: &Invited,
         private_key: &str,
         now: Timestamp,
@@ -158,7 +160,7 @@ impl IdentityRules {
             mail_useless_at: expires_at.min(now + MAIL_TRIED_FOR),
             buckets: vec![bucket],
             most: self.settings.invites_per_address,
-            homeserver: self.asker(&request.sender, request.source).homeserver,
+            homeserver,
             invite: Invite {
                 id,
                 key_id: key.id(),
